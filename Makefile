@@ -1,0 +1,40 @@
+# Every target does its own set-up; the second time it starts at once.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: run test test-all bench lint check clean
+.DEFAULT_GOAL := run
+
+run: $(READY)            ## the default study, on real data, by hand and by autograd
+	$(BIN)/python -m experiments run optimizers
+
+test: $(READY)           ## everything that is quick enough to run always
+	$(BIN)/python -m pytest -q -n auto
+
+test-all: $(READY)       ## the slow tests too
+	$(BIN)/python -m pytest -q -n auto -m ""
+
+bench: $(READY)          ## time and memory, manual over autograd
+	$(BIN)/python -m manual_bp bench
+
+check: $(READY)          ## every layer against autograd, as a table
+	$(BIN)/python -m manual_bp check
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# torch goes first and pinned: a range could pull a build of several gigabytes.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; PYTHON=... names another one")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Backprop by hand: every gradient written out, and proved equal to autograd."""
