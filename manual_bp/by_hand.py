@@ -1,0 +1,145 @@
+"""Any PyTorch model on hand-written backprop: ``with by_hand():``.
+
+Inside it every torch call that has a hand-written backward uses it, whoever makes the call: a
+module of ``torch.nn``, a model of some library, a bare ``x + y``. Nothing in the model changes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from manual_bp.layers import SPECS
+
+__all__ = ["by_hand", "register"]
+
+# What is put in place of a torch callable, and the name by which `only` knows it.
+_REPLACED: dict[Callable[..., Any], tuple[str, Callable[..., Any]]] = {
+    native: (spec.name, manual) for spec in SPECS for native, manual in spec.replaced.items()
+}
+
+
+class by_hand(TorchFunctionMode):
+    """A context in which torch calls use the gradients that are written by hand.
+
+    It sees the forward pass; ``loss.backward()`` may be called inside or outside. Calls for which
+    no gradient is written here stay autograd's own, and :func:`manual_bp.audit` names them. Where
+    gradients are switched off nothing is replaced. Contexts nest: what an inner one leaves to
+    autograd, an outer one may still take.
+
+    Args:
+        only: Names of layers and operations, as ``python -m manual_bp list`` shows them; None for
+            all. Switching them on one by one finds the gradient that is wrong.
+
+    Raises:
+        ValueError: For a name that is not known.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.ReLU())
+        >>> with by_hand():
+        ...     y = model(torch.randn(2, 3))
+        >>> y.grad_fn.name()
+        'ReLUFunctionBackward'
+    """
+
+    def __init__(self, only: Iterable[str] | None = None) -> None:
+        super().__init__()
+        self.only = None if only is None else _known({only} if isinstance(only, str) else only)
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call the hand-written counterpart of ``func``, or ``func`` itself."""
+        kwargs = kwargs or {}
+        name, manual = _REPLACED.get(func, _NOTHING)
+        if manual is not None:
+            if torch.is_grad_enabled() and (self.only is None or name in self.only):
+                return manual(*args, **kwargs)
+        elif func is torch.Tensor.backward:
+            # A backward pass may run forward code again (checkpointing): by hand, as before.
+            with self:
+                return _backward(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+_NOTHING: tuple[str, None] = ("", None)
+
+
+def _backward(
+    tensor: torch.Tensor,
+    gradient: torch.Tensor | None = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    torch.autograd.backward(tensor, gradient, retain_graph, create_graph, inputs=inputs)
+
+
+def _known(names: Iterable[str]) -> frozenset[str]:
+    known = sorted({name for name, _ in _REPLACED.values()})
+    for name in (names := frozenset(names)):
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise ValueError(f"by_hand(only=...): no gradient by hand is called {name!r}; {hint}")
+    return names
+
+
+class register:
+    """Put one's own gradient into :class:`by_hand`, instead of ours or autograd's.
+
+    Args:
+        torch_callable: What the model calls: ``torch.nn.functional.gelu``, ``torch.Tensor.add``.
+        manual_callable: What is called instead, with the same arguments; most often a function
+            around one's ``autograd.Function.apply``.
+        name: For ``by_hand(only={name})``; the name of ``manual_callable`` by default.
+
+    Raises:
+        TypeError: If either is not callable.
+
+    The registration lasts until ``remove()``, or to the end of a ``with register(...):``.
+    """
+
+    def __init__(
+        self,
+        torch_callable: Callable[..., Any],
+        manual_callable: Callable[..., Any],
+        name: str | None = None,
+    ) -> None:
+        for given in (torch_callable, manual_callable):
+            if not callable(given):
+                raise TypeError(f"register() takes two callables, got {given!r}")
+        self._native = torch_callable
+        self._before = _REPLACED.get(torch_callable)
+        self._entry = (name or getattr(manual_callable, "__name__", "registered"), manual_callable)
+        _REPLACED[torch_callable] = self._entry
+
+    def remove(self) -> None:
+        """Put back what was there before; a second call does nothing."""
+        if _REPLACED.get(self._native) is self._entry:
+            if self._before is None:
+                del _REPLACED[self._native]
+            else:
+                _REPLACED[self._native] = self._before
+
+    def __enter__(self) -> register:
+        """Return the handle."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Remove the registration."""
+        self.remove()

@@ -1,0 +1,13 @@
+"""The layers, one file each. A new layer adds its file and its line below."""
+
+from manual_bp.ops import SPECS as _OPERATIONS
+from manual_bp.spec import Spec, specs_in
+
+FILES = (
+    "layer_norm",
+    "linear",
+    "relu",
+)
+
+#: Every layer, and after them every operation between layers.
+SPECS: tuple[Spec, ...] = specs_in(__name__, FILES) + _OPERATIONS

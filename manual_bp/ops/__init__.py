@@ -1,0 +1,10 @@
+"""The tensor operations between layers, one file each, in the form of a layer."""
+
+from manual_bp.spec import Spec, specs_in
+
+FILES = (
+    "add",
+    "copy",
+)
+
+SPECS: tuple[Spec, ...] = specs_in(__name__, FILES)

@@ -1,0 +1,75 @@
+r"""Copy in place: ``x`` takes the values of ``y``.
+
+Forward and backward, ``y`` broadcast to the shape of ``x``::
+
+    x := y
+    dL/dx(before) = 0                what x was before is gone
+    dL/dy = dL/dx(after)             summed over the axes along which y was repeated
+
+Every in-place form of an operation is the operation followed by this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manual_bp.function import Function
+from manual_bp.spec import Draw, Sample, Spec, sample
+
+
+class CopyFunction(Function):
+    """``x``: any shape; ``y``: a shape that broadcasts to it."""
+
+    # A batched function may not modify an argument that is not batched itself.
+    generate_vmap_rule = False
+
+    @staticmethod
+    def forward(x: Tensor, y: Tensor) -> Tensor:
+        x.copy_(y)
+        return x
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, y = inputs
+        ctx.mark_dirty(x)
+        ctx.y_shape, ctx.y_dtype = y.shape, y.dtype
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad_x = torch.zeros_like(grad) if ctx.needs_input_grad[0] else None
+        grad_y = None
+        if ctx.needs_input_grad[1]:
+            grad_y = grad.sum_to_size(ctx.y_shape).to(ctx.y_dtype)
+        return grad_x, grad_y
+
+
+def copy_(x: Tensor, y: Tensor, non_blocking: bool = False) -> Tensor:
+    """Write ``y`` into ``x``; as ``Tensor.copy_``.
+
+    Raises:
+        RuntimeError: Where torch refuses the same: ``x`` is a leaf that requires a gradient, or
+            a view that a hand-written operation made.
+    """
+    del non_blocking  # a hint for copies between devices
+    return CopyFunction.apply(x, y)
+
+
+def _samples(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(4, 3), draw(4, 3))
+    yield sample(draw(4, 3), draw(3), label="broadcast")
+
+
+SPEC = Spec(
+    name="copy_",
+    formula="x := y",
+    gradient="dx = 0,  dy = sum over broadcast axes of dx",
+    manual=copy_,
+    native=torch.Tensor.copy_,
+    modifies=True,
+    samples=_samples,
+    vmap=False,
+)

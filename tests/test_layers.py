@@ -1,0 +1,278 @@
+"""The proof, generated over the specs: every layer and operation against torch.autograd."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd import gradcheck
+
+import manual_bp
+from manual_bp.conformance import assert_equivalent
+from manual_bp.conformance.purity import only_by_hand
+from manual_bp.layers import SPECS
+from manual_bp.spec import Draw, Sample, Samples, Spec
+
+
+def _each(
+    samples: Callable[[Spec], Samples], keep: Callable[[Spec], bool] = lambda spec: True
+) -> pytest.MarkDecorator:
+    """One test for each spec and sample."""
+    cases = [
+        pytest.param(spec, i, id=f"{spec.name}-{s.label or i}")
+        for spec in SPECS
+        if keep(spec)
+        for i, s in enumerate(samples(spec)(Draw()))
+    ]
+    return pytest.mark.parametrize(("spec", "i"), cases)
+
+
+def _nth(samples: Samples, i: int, draw: Draw) -> Sample:
+    return list(samples(draw))[i]
+
+
+def _on_a_copy(f: Callable[..., Any]) -> Callable[..., Any]:
+    """An operation that writes into its first argument may not be given a leaf."""
+    return lambda x, *args, **kwargs: f(x.clone(), *args, **kwargs)
+
+
+def _pair(spec: Spec, s: Sample) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    manual, native = partial(spec.manual, **s.kwargs), partial(spec.native, **s.kwargs)
+    return (_on_a_copy(manual), _on_a_copy(native)) if spec.modifies else (manual, native)
+
+
+def _tensors(result: Any) -> list[Tensor]:
+    results = result if isinstance(result, tuple) else (result,)
+    return [t for t in results if isinstance(t, Tensor) and t.requires_grad]
+
+
+def _differentiated(args: tuple[Any, ...]) -> list[Tensor]:
+    return [a for a in args if isinstance(a, Tensor) and a.requires_grad]
+
+
+def _seeded(f: Callable[..., Any], *args: Any) -> Any:
+    torch.manual_seed(0)
+    return f(*args)
+
+
+def _gradients(f: Callable[..., Any], args: tuple[Any, ...]) -> list[Tensor | None]:
+    """Gradients under cotangents that depend on the outputs' shapes alone."""
+    outputs = _tensors(_seeded(f, *args))
+    draw = Draw(7, outputs[0].dtype)
+    cotangents = [draw.fixed(*y.shape) for y in outputs]
+    wanted = _differentiated(args)
+    return list(torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True))
+
+
+@_each(lambda spec: spec.samples)
+def test_equals_autograd(spec: Spec, i: int) -> None:
+    s = _nth(spec.samples, i, Draw())
+    manual, native = _pair(spec, s)
+    assert_equivalent(manual, native, *s.args)
+
+
+@_each(lambda spec: spec.samples, lambda spec: bool(spec.inplace))
+def test_in_place_equals_autograd(spec: Spec, i: int) -> None:
+    s = _nth(spec.samples, i, Draw())
+    for native, manual in spec.inplace.items():
+        try:
+            _on_a_copy(native)(*s.args, **s.kwargs)
+        except (RuntimeError, TypeError):  # a result that does not fit, an argument it lacks
+            continue
+        assert_equivalent(
+            partial(_on_a_copy(manual), **s.kwargs),
+            partial(_on_a_copy(native), **s.kwargs),
+            *s.args,
+        )
+
+
+@_each(lambda spec: spec.samples, lambda spec: not spec.random)
+def test_gradcheck(spec: Spec, i: int) -> None:
+    s = _nth(spec.samples, i, Draw())
+    if not s.smooth:
+        pytest.skip("a kink: a numerical derivative means nothing there")
+    manual, _ = _pair(spec, s)
+    assert gradcheck(manual, s.args)
+
+
+@_each(lambda spec: spec.samples)
+def test_is_by_hand(spec: Spec, i: int) -> None:
+    """No autograd node, no native backward kernel, no graph recorded on the way."""
+    s = _nth(spec.samples, i, Draw())
+    args = tuple(a.detach().clone() if isinstance(a, Tensor) else a for a in s.args)
+    for a, given in zip(args, s.args, strict=True):
+        if isinstance(a, Tensor) and given.requires_grad:
+            # Not a leaf, so that what writes into its argument can be given it as it is.
+            a.requires_grad_()
+    leaves = _differentiated(args)
+    if spec.modifies:
+        with manual_bp.by_hand():
+            args = (manual_bp.functional.add(args[0], 0.0), *args[1:])
+    outputs = _tensors(_seeded(partial(spec.manual, **s.kwargs), *args))
+    assert (report := manual_bp.audit(outputs)).all_by_hand, report
+    cotangents = [Draw(7).fixed(*y.shape) for y in outputs]
+    with only_by_hand():
+        torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
+
+
+@_each(lambda spec: spec.samples, lambda spec: not spec.modifies)
+def test_by_hand_takes_the_torch_call(spec: Spec, i: int) -> None:
+    s = _nth(spec.samples, i, Draw())
+    native = partial(spec.native, **s.kwargs)
+    expected = _gradients(native, s.args)
+    with manual_bp.by_hand():
+        outputs = _tensors(_seeded(native, *s.args))
+        found = _gradients(native, s.args)
+    assert (report := manual_bp.audit(outputs)).all_by_hand, report
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@_each(lambda spec: spec.refused)
+def test_refuses_what_torch_refuses(spec: Spec, i: int) -> None:
+    s = _nth(spec.refused, i, Draw())
+    with pytest.raises(Exception) as native:
+        spec.native(*s.args, **s.kwargs)
+    with pytest.raises(native.type) as manual:
+        spec.manual(*s.args, **s.kwargs)
+    assert str(manual.value).splitlines()[0] == str(native.value).splitlines()[0]
+
+
+def _first(spec: Spec, draw: Draw) -> Sample:
+    return next(iter(spec.samples(draw)))
+
+
+_specs = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+
+
+def _loss(f: Callable[..., Any], s: Sample) -> Callable[..., Tensor]:
+    """A scalar of the differentiated arguments alone, for torch.func."""
+    places = [i for i, a in enumerate(s.args) if isinstance(a, Tensor) and a.requires_grad]
+
+    def loss(*tensors: Tensor) -> Tensor:
+        args = list(s.args)
+        for place, tensor in zip(places, tensors, strict=True):
+            args[place] = tensor
+        return sum((y * y.cos()).sum() for y in _tensors_of(f(*args)))  # type: ignore[return-value]
+
+    return loss
+
+
+def _tensors_of(result: Any) -> list[Tensor]:
+    results = result if isinstance(result, tuple) else (result,)
+    return [t for t in results if isinstance(t, Tensor) and t.is_floating_point()]
+
+
+@_specs
+def test_func_grad_and_vmap(spec: Spec) -> None:
+    s = _first(spec, Draw())
+    manual, native = _pair(spec, s)
+    wanted = [a.detach() for a in _differentiated(s.args)]
+    every = tuple(range(len(wanted)))
+
+    def gradient(f: Callable[..., Any]) -> Callable[..., Any]:
+        return torch.func.grad(_loss(f, s), argnums=every)
+
+    torch.manual_seed(0)
+    found = gradient(manual)(*wanted)
+    torch.manual_seed(0)
+    torch.testing.assert_close(found, gradient(native)(*wanted), rtol=1e-10, atol=1e-12)
+    if spec.random:
+        return  # a batch of draws is not the draws of a batch
+    batch = [torch.stack([t, 0.5 * t + 0.1, -t]) for t in wanted]
+    if spec.vmap:
+        found = torch.func.vmap(gradient(manual))(*batch)
+        rows = [gradient(native)(*row) for row in zip(*batch, strict=True)]
+        expected = tuple(torch.stack(column) for column in zip(*rows, strict=True))
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+    else:
+        with pytest.raises(RuntimeError):
+            torch.func.vmap(gradient(manual))(*batch)
+
+
+@_specs
+def test_autocast(spec: Spec) -> None:
+    """Under autocast: the dtypes torch gives, and gradients as near to float32's as torch's."""
+    s = _first(spec, Draw(dtype=torch.float32))
+    manual, native = _pair(spec, s)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, theirs = _tensors(_seeded(manual, *s.args)), _tensors(_seeded(native, *s.args))
+    assert [y.dtype for y in ours] == [y.dtype for y in theirs]
+    cotangents = [Draw(7, y.dtype).fixed(*y.shape) for y in ours]
+    wanted = _differentiated(s.args)
+    found = torch.autograd.grad(ours, wanted, cotangents, allow_unused=True)
+    expected = torch.autograd.grad(theirs, wanted, cotangents, allow_unused=True)
+    for a, b in zip(found, expected, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None and b is not None:
+            assert a.dtype == b.dtype
+            torch.testing.assert_close(a, b, rtol=4e-2, atol=4e-2)  # bfloat16 has 8 bits
+
+
+@_specs
+def test_compiles_whole(spec: Spec) -> None:
+    """One graph, traced forward and backward; aot_eager leaves out the code generator alone."""
+    if not spec.compiles:
+        pytest.skip(f"{spec.name} says that it does not compile")
+    s = _first(spec, Draw())
+    manual, _ = _pair(spec, s)
+    torch._dynamo.reset()
+    compiled = torch.compile(manual, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(
+        _gradients(compiled, s.args), _gradients(manual, s.args), rtol=1e-10, atol=1e-12
+    )
+
+
+def _module_cases() -> Iterator[Any]:
+    for spec in SPECS:
+        for module, samples in spec.modules.items():
+            for i, s in enumerate(samples(Draw())):
+                yield pytest.param(module, samples, i, id=f"{module.__name__}-{s.label or i}")
+
+
+_modules = pytest.mark.parametrize(("module", "samples", "i"), list(_module_cases()))
+
+
+@_modules
+def test_module_equals_torch_nn(module: type[torch.nn.Module], samples: Samples, i: int) -> None:
+    """Same constructor, state dict, outputs, gradients and buffers; training and evaluation."""
+    s = _nth(samples, i, Draw())
+    inputs = s.args[0] if isinstance(s.args[0], tuple) else (s.args[0],)
+    native_class = module.__mro__[1]
+    assert native_class.__module__.startswith("torch.nn.modules")
+    assert native_class.__name__ == module.__name__
+    native = native_class(*s.args[1:], **s.kwargs).double()
+    torch.manual_seed(1)
+    with torch.no_grad():  # the initial weights are often ones and zeros, which hide errors
+        for parameter in native.parameters():
+            parameter.normal_()
+    manual = module(*s.args[1:], **s.kwargs).double()
+    manual.load_state_dict(native.state_dict())
+    native.load_state_dict(manual.state_dict())
+    assert isinstance(manual, native_class)
+    assert repr(manual) == repr(native)
+    for training in (True, True, False):  # twice in training: running statistics move
+        manual.train(training)
+        native.train(training)
+        found = _gradients(lambda *_: manual(*inputs), (*inputs, *manual.parameters()))
+        expected = _gradients(lambda *_: native(*inputs), (*inputs, *native.parameters()))
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(
+            dict(manual.named_buffers()), dict(native.named_buffers()), rtol=1e-12, atol=1e-12
+        )
+    outputs = _tensors(_seeded(manual, *inputs))
+    assert (report := manual_bp.audit(outputs)).all_by_hand, report
+
+
+@_modules
+def test_module_copies(module: type[torch.nn.Module], samples: Samples, i: int) -> None:
+    s = _nth(samples, i, Draw(dtype=torch.float32))
+    inputs = s.args[0] if isinstance(s.args[0], tuple) else (s.args[0],)
+    manual = module(*s.args[1:], **s.kwargs)
+    twin = copy.deepcopy(manual)
+    for a, b in zip(_tensors(_seeded(manual, *inputs)), _tensors(_seeded(twin, *inputs))):
+        assert torch.equal(a, b)
