@@ -1,1 +1,5 @@
-"""Lightning modules that train networks by hand or by autograd, and let one watch the gradients."""
+"""Lightning modules, networks, data and callbacks: training by hand or by autograd."""
+
+from lightning_modules.classifier import Classifier
+
+__all__ = ["Classifier"]

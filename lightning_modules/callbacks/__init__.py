@@ -1,0 +1,7 @@
+"""Callbacks that watch gradients, for any LightningModule."""
+
+from lightning_modules.callbacks.gradient_histograms import GradientHistograms
+from lightning_modules.callbacks.gradient_norms import GradientNorms
+from lightning_modules.callbacks.trajectory import Trajectory
+
+__all__ = ["GradientHistograms", "GradientNorms", "Trajectory"]

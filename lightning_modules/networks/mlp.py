@@ -1,0 +1,59 @@
+"""A multilayer perceptron."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+
+from lightning_modules.networks.namespace import Namespace, layer
+
+
+class MLP(torch.nn.Sequential):
+    """Linear, normalization, activation, dropout; once per hidden layer, then a linear read-out.
+
+    The children are named after what they are and where (``linear1``, ``norm1``, ``activation1``,
+    ..., ``output``), so that a plot of their gradients can be read.
+
+    Args:
+        nn: Where the layers come from: ``torch.nn`` or ``manual_bp.nn``.
+        in_features: Numbers in one input; inputs of shape (N, ...) are flattened to
+            (N, in_features).
+        hidden: Width of each hidden layer; empty for a linear model.
+        out_features: Numbers in one output, the logits: (N, out_features).
+        activation: A layer of ``nn`` without required arguments: "ReLU", "GELU", "Tanh", ...
+        normalization: A layer of ``nn`` that takes the width: "BatchNorm1d", "LayerNorm" or None.
+        dropout: Probability of dropping a hidden value, 0 <= dropout < 1.
+
+    Raises:
+        ValueError: A width is not positive, dropout is out of range, or ``nn`` lacks a layer.
+    """
+
+    def __init__(
+        self,
+        nn: Namespace,
+        in_features: int = 64,
+        hidden: Sequence[int] = (64,),
+        out_features: int = 10,
+        activation: str = "ReLU",
+        normalization: str | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        widths = [in_features, *hidden]
+        if min(*widths, out_features) < 1:
+            raise ValueError(
+                "in_features, hidden and out_features must be positive, "
+                f"got {in_features}, {tuple(hidden)} and {out_features}"
+            )
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        children: OrderedDict[str, torch.nn.Module] = OrderedDict(flatten=nn.Flatten())
+        for i, (fan_in, width) in enumerate(pairwise(widths), start=1):
+            children[f"linear{i}"] = nn.Linear(fan_in, width)
+            if normalization is not None:
+                children[f"norm{i}"] = layer(nn, normalization)(width)
+            children[f"activation{i}"] = layer(nn, activation)()
+            if dropout:
+                children[f"dropout{i}"] = nn.Dropout(dropout)
+        children["output"] = nn.Linear(widths[-1], out_features)
+        super().__init__(children)
