@@ -1,0 +1,124 @@
+"""The work bench of one check: both functions, the example call, and what was learnt of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manual_bp.conformance.call import Call, is_differentiable
+from manual_bp.conformance.compare import largest
+from manual_bp.conformance.layouts import lay_out
+from manual_bp.conformance.run import Forward, Raised
+
+__all__ = ["Bench", "LeftOut"]
+
+
+class LeftOut(Exception):
+    """A probe or a case that says nothing about this function, with the reason."""
+
+
+class Bench:
+    """Both functions and the call they are compared on.
+
+    Args:
+        manual: The function under test.
+        reference: What it has to equal.
+        call: The example, in the dtype of the comparison.
+        rtol: Relative tolerance, see :mod:`manual_bp.conformance.compare`.
+        seed: Of everything that is drawn.
+    """
+
+    def __init__(
+        self,
+        manual: Callable[..., Any],
+        reference: Callable[..., Any],
+        call: Call,
+        *,
+        rtol: float,
+        seed: int,
+    ) -> None:
+        self.manual = manual
+        self.reference = reference
+        self.rtol = rtol
+        self.seed = seed
+        self.generator = torch.Generator().manual_seed(seed)
+        self.explicit = bool(call.needs)
+        self.call = call if call.needs else call.with_needs(self._find_needs(call))
+
+    def _find_needs(self, call: Call) -> frozenset[int]:
+        """The floating-point inputs that the reference has gradients for."""
+        found: list[int] = []
+        candidates = list(call.floating)
+        # All at once is the usual case; one by one where an input may not require a gradient.
+        for trial in (candidates, *([i] for i in candidates)):
+            if len(found) > 0:
+                break
+            found = self._with_gradient(call, trial)
+        if not found or len(found) == len(candidates):
+            return frozenset(found)
+        for i in candidates:
+            if i not in found:
+                found = self._with_gradient(call, [*found, i]) or found
+        return frozenset(found)
+
+    def _with_gradient(self, call: Call, needs: Sequence[int]) -> list[int]:
+        if not needs:
+            return []
+        try:
+            forward = Forward(self.reference, call.with_needs(needs), self.seed)
+            grads = forward.backward([torch.ones_like(y) for y in forward.outputs])
+        except Raised:
+            return []
+        return [i for i, grad in grads.items() if grad is not None]
+
+    def refer(self, call: Call) -> Forward:
+        """Call the reference; where it refuses, the case is left out."""
+        try:
+            return Forward(self.reference, call, self.seed)
+        except Raised as raised:
+            raise LeftOut(f"the reference refuses it ({raised.message})") from None
+
+    def draw(self, like: Tensor) -> Tensor:
+        """Normal numbers in the shape, dtype and device of a tensor."""
+        wide = torch.complex128 if like.dtype.is_complex else torch.float64
+        drawn = torch.randn(like.shape, generator=self.generator, dtype=wide)
+        return drawn.to(device=like.device, dtype=like.dtype)
+
+    def cotangents(
+        self, outputs: Sequence[Tensor], layout: str = "contiguous"
+    ) -> list[Tensor | None]:
+        """A random cotangent for each differentiable output, all in one layout."""
+        return [
+            lay_out(self.draw(y), layout) if is_differentiable(y) and y.requires_grad else None
+            for y in outputs
+        ]
+
+    @cached_property
+    def scales(self) -> dict[int, float]:
+        """Size of each gradient in the example call, under a cotangent of size one."""
+        try:
+            forward = Forward(self.reference, self.call, self.seed)
+            grads = forward.backward(self.cotangents(forward.outputs))
+        except Raised:
+            return {}
+        return {i: largest(grad) for i, grad in grads.items() if grad is not None}
+
+    @cached_property
+    def is_random(self) -> bool:
+        """Whether the reference draws random numbers."""
+        try:
+            return Forward(self.reference, self.call, self.seed).drew
+        except Raised:
+            return False
+
+    def name(self, leaf: int) -> str:
+        """How the report calls an input."""
+        return self.call.names[leaf]
+
+    def integers(self, low: int, high: int, shape: Sequence[int]) -> Tensor:
+        """Random integers in [low, high)."""
+        return torch.randint(low, high, tuple(shape), generator=self.generator)

@@ -1,0 +1,177 @@
+"""``check()``: is a hand-written gradient the one that autograd computes?"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import torch
+
+from manual_bp.conformance.bench import Bench, LeftOut
+from manual_bp.conformance.call import Call, parameter_names
+from manual_bp.conformance.probe import Case, Probe
+from manual_bp.conformance.probes import PROBES
+from manual_bp.conformance.report import (
+    FAILED,
+    LEFT_OUT,
+    NOT_RUN,
+    PASSED,
+    Failure,
+    ProbeResult,
+    Problem,
+    Report,
+)
+from manual_bp.conformance.run import keep_random_state
+
+__all__ = ["assert_equivalent", "check"]
+
+
+def check(
+    manual: Callable[..., Any],
+    autograd: Callable[..., Any],
+    *inputs: Any,
+    kwargs: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    probes: Collection[str] | None = None,
+    skip: Collection[str] = (),
+    dtype: torch.dtype = torch.float64,
+    rtol: float = 1e-10,
+    keep_going: bool = False,
+    name: str | None = None,
+) -> Report:
+    """Compare a function with a hand-written gradient to one that autograd differentiates.
+
+    The example call is repeated on both sides with everything changed that a right gradient does
+    not depend on. Inputs are copied for every call and never modified. The comparison is made in
+    ``dtype``; what counts as equal is said in :mod:`manual_bp.conformance.compare`.
+
+    Args:
+        manual: The function under test: any callable, such as a ``Function.apply``.
+        autograd: The reference, called with the same arguments.
+        inputs: Positional arguments of one call. Tensors that require a gradient are
+            differentiated and the others are constants; where none does, every floating-point
+            tensor is differentiated that the reference has a gradient for.
+        kwargs: Keyword arguments of the call.
+        seed: Of all that is drawn; the global random state is left as it was.
+        probes: Names of the probes to run; all the usual ones where None.
+        skip: Names of probes to leave out.
+        dtype: Of the comparison.
+        rtol: Largest difference that is accepted, relative to the largest element.
+        keep_going: Run all probes even where the example call itself is wrong.
+        name: Of the function, in the report.
+
+    Returns:
+        A report: ``.passed``, ``.failures``, ``print(report)``.
+
+    Raises:
+        ValueError: for an unknown probe.
+
+    Example:
+        >>> import torch
+        >>> report = check(torch.sigmoid, torch.nn.functional.sigmoid, torch.randn(3, 4))
+        >>> report.passed
+        True
+    """
+    chosen = _choose(probes, skip)
+    call = Call.of(inputs, kwargs or {}, parameter_names(manual, autograd)).to(dtype)
+    results: list[ProbeResult] = []
+    with keep_random_state(), torch.enable_grad():
+        bench = Bench(manual, autograd, call, rtol=rtol, seed=seed)
+        stop = ""
+        for probe in chosen:
+            if stop:
+                results.append(_not_run(probe, stop))
+                continue
+            results.append(_run(probe, bench))
+            if probe.name == "example" and results[-1].status != PASSED and not keep_going:
+                stop = "the example call itself is wrong: put that right first"
+                if results[-1].status == LEFT_OUT:
+                    stop = "the reference refuses the example call"
+    return Report(
+        manual=name or _name(manual),
+        reference=_name(autograd),
+        call=bench.call.describe(),
+        seed=seed,
+        probes=tuple(results),
+    )
+
+
+def assert_equivalent(
+    manual: Callable[..., Any], autograd: Callable[..., Any], *inputs: Any, **options: Any
+) -> None:
+    """Fail, with the report as the message, where :func:`check` finds anything.
+
+    Args:
+        manual: The function under test.
+        autograd: The reference.
+        inputs: Positional arguments of one call.
+        options: As in :func:`check`.
+
+    Raises:
+        AssertionError: with the whole report.
+    """
+    __tracebackhide__ = True
+    report = check(manual, autograd, *inputs, **options)
+    if not report.passed:
+        raise AssertionError("\n" + report.text())
+
+
+def _choose(probes: Collection[str] | None, skip: Collection[str]) -> list[Probe]:
+    known = {probe.name for probe in PROBES}
+    for name in (*(probes or ()), *skip):
+        if name not in known:
+            raise ValueError(f"there is no probe {name!r}; there are: {', '.join(sorted(known))}")
+    return [
+        probe
+        for probe in PROBES
+        if (not probe.optional if probes is None else probe.name in probes)
+        and probe.name not in skip
+    ]
+
+
+def _name(function: Callable[..., Any]) -> str:
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, type) and issubclass(owner, torch.autograd.Function):
+        return owner.__name__
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def _not_run(probe: Probe, reason: str) -> ProbeResult:
+    return ProbeResult(probe.name, probe.finds, NOT_RUN, 0, {reason: 1}, (), 0.0)
+
+
+def _run(probe: Probe, bench: Bench) -> ProbeResult:
+    start = time.perf_counter()
+    reasons: Counter[str] = Counter()
+    failures: list[Failure] = []
+    count = 0
+    for case in probe.cases(bench):
+        try:
+            problems = case.judge(bench, case.call)
+        except LeftOut as left_out:
+            reasons[str(left_out)] += 1
+            continue
+        count += 1
+        if problems:
+            failures += [_failure(probe, case, problem) for problem in problems]
+            break
+    status = FAILED if failures else PASSED if count else LEFT_OUT
+    if not count and not reasons:
+        reasons["nothing to vary"] += 1
+    return ProbeResult(
+        probe.name,
+        probe.finds,
+        status,
+        count,
+        dict(reasons),
+        tuple(failures),
+        time.perf_counter() - start,
+    )
+
+
+def _failure(probe: Probe, case: Case, problem: Problem) -> Failure:
+    if not problem.hint and case.hint:
+        problem = Problem(problem.kind, problem.subject, problem.text, problem.mismatch, case.hint)
+    return Failure(probe.name, case.label, case.call.describe(), problem)
