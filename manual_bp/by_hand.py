@@ -32,6 +32,10 @@ class by_hand(TorchFunctionMode):
     gradients are switched off nothing is replaced. Contexts nest: what an inner one leaves to
     autograd, an outer one may still take.
 
+    ``torch.utils.checkpoint`` runs the forward pass again during the backward pass and has to be
+    told to do so by hand: ``checkpoint(f, x, use_reentrant=False,
+    context_fn=lambda: (contextlib.nullcontext(), by_hand()))``.
+
     Args:
         only: Names of layers and operations, as ``python -m manual_bp list`` shows them; None for
             all. Switching them on one by one finds the gradient that is wrong.
@@ -61,27 +65,13 @@ class by_hand(TorchFunctionMode):
         """Call the hand-written counterpart of ``func``, or ``func`` itself."""
         kwargs = kwargs or {}
         name, manual = _REPLACED.get(func, _NOTHING)
-        if manual is not None:
-            if torch.is_grad_enabled() and (self.only is None or name in self.only):
+        if manual is not None and torch.is_grad_enabled():
+            if self.only is None or name in self.only:
                 return manual(*args, **kwargs)
-        elif func is torch.Tensor.backward:
-            # A backward pass may run forward code again (checkpointing): by hand, as before.
-            with self:
-                return _backward(*args, **kwargs)
         return func(*args, **kwargs)
 
 
 _NOTHING: tuple[str, None] = ("", None)
-
-
-def _backward(
-    tensor: torch.Tensor,
-    gradient: torch.Tensor | None = None,
-    retain_graph: bool | None = None,
-    create_graph: bool = False,
-    inputs: Any = None,
-) -> None:
-    torch.autograd.backward(tensor, gradient, retain_graph, create_graph, inputs=inputs)
 
 
 def _known(names: Iterable[str]) -> frozenset[str]:
@@ -120,7 +110,10 @@ class register:
                 raise TypeError(f"register() takes two callables, got {given!r}")
         self._native = torch_callable
         self._before = _REPLACED.get(torch_callable)
-        self._entry = (name or getattr(manual_callable, "__name__", "registered"), manual_callable)
+        self._entry = (
+            name or str(getattr(manual_callable, "__name__", "registered")),
+            manual_callable,
+        )
         _REPLACED[torch_callable] = self._entry
 
     def remove(self) -> None:

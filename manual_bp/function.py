@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch._functorch.autograd_function import custom_function_call
 
-__all__ = ["ElementwiseFunction", "Function", "is_recorded", "under_autocast", "widened"]
+__all__ = ["FromInput", "FromOutput", "Function", "is_recorded", "under_autocast", "widened"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,23 +52,31 @@ class Function(torch.autograd.Function):
         return cls._apply_in_engine(*args)
 
 
-class ElementwiseFunction(Function):
-    """``y = f(x)``, element by element: a subclass writes ``forward`` and ``backward`` alone.
+class FromInput(Function):
+    """``y = f(x)``, element by element, with a derivative that is told from ``x``.
 
-    Arguments after ``x`` are numbers, found again in ``ctx.numbers``.
-
-    Attributes:
-        saves: "output" where the derivative can be told from ``y``, which the next layer keeps
-            alive anyway; "input" where it takes ``x``.
+    A subclass writes ``forward`` and ``backward`` alone. The arguments after ``x`` are numbers;
+    ``backward`` finds them in ``ctx.numbers``.
     """
 
-    saves: ClassVar[Literal["input", "output"]] = "input"
-
-    @classmethod
-    def setup_context(cls, ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Save ``x`` or ``y``, and the numbers."""
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Save ``x``, and the numbers."""
         x, *ctx.numbers = inputs
-        ctx.save_for_backward(output if cls.saves == "output" else x)
+        ctx.save_for_backward(x)
+
+
+class FromOutput(Function):
+    """``y = f(x)``, element by element, with a derivative that is told from ``y``.
+
+    As :class:`FromInput`, but kept is ``y``, which the next layer most often keeps too.
+    """
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Save ``y``, and the numbers."""
+        _, *ctx.numbers = inputs
+        ctx.save_for_backward(output)
 
 
 def is_recorded() -> bool:
@@ -86,7 +94,7 @@ def is_recorded() -> bool:
     )
 
 
-def widened(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
+def widened(*tensors: Tensor | None) -> tuple[Any, ...]:
     """The tensors as a formula of several steps computes with them: 16-bit ones in float32.
 
     Rounding to 16 bits after each step would add an error at each; native kernels round once.

@@ -274,5 +274,7 @@ def test_module_copies(module: type[torch.nn.Module], samples: Samples, i: int) 
     inputs = s.args[0] if isinstance(s.args[0], tuple) else (s.args[0],)
     manual = module(*s.args[1:], **s.kwargs)
     twin = copy.deepcopy(manual)
-    for a, b in zip(_tensors(_seeded(manual, *inputs)), _tensors(_seeded(twin, *inputs))):
+    for a, b in zip(
+        _tensors(_seeded(manual, *inputs)), _tensors(_seeded(twin, *inputs)), strict=True
+    ):
         assert torch.equal(a, b)

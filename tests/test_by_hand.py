@@ -1,0 +1,203 @@
+"""by_hand(), register() and audit() around whole models of plain torch.nn."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import manual_bp
+from manual_bp.spec import Draw
+
+
+class Residual(nn.Module):
+    """A block of plain torch.nn, with what lies between layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(5)
+        self.linear = nn.Linear(5, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.linear(self.norm(x))
+        h += x
+        return x + torch.relu(h)
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Linear(3, 5), Residual(), nn.ReLU(inplace=True), nn.Linear(5, 2)
+    ).double()
+
+
+X = Draw(3).fixed(7, 3)
+COTANGENT = Draw(4).fixed(7, 2)
+
+
+def _gradients(model: nn.Module) -> list[Tensor]:
+    y = model(X)
+    return list(torch.autograd.grad(y, list(model.parameters()), COTANGENT))
+
+
+def test_a_plain_model_runs_by_hand(model: nn.Module) -> None:
+    expected = _gradients(model)
+    with manual_bp.by_hand():
+        y = model(X)
+        found = _gradients(model)
+    assert manual_bp.audit(y).all_by_hand
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    assert not manual_bp.audit(model(X)).by_hand  # and outside nothing has changed
+
+
+def test_only_narrows(model: nn.Module) -> None:
+    with manual_bp.by_hand(only={"relu"}):
+        report = manual_bp.audit(model(X))
+    assert set(report.by_hand) == {"ReLUFunction", "CopyFunction"}
+    assert "AddmmBackward0" in report.autograd
+    assert not report.all_by_hand
+    assert "autograd" in str(report) and "by hand" in str(report)
+
+
+def test_unknown_name_gets_a_suggestion() -> None:
+    with pytest.raises(ValueError, match="did you mean 'linear'"):
+        manual_bp.by_hand(only={"linaer"})
+
+
+def test_an_exception_leaves_nothing_switched_on(model: nn.Module) -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), manual_bp.by_hand():
+        model(X[:, :2])
+    assert not manual_bp.audit(model(X)).by_hand
+
+
+def test_nested(model: nn.Module) -> None:
+    with manual_bp.by_hand(only={"relu"}):
+        with manual_bp.by_hand(only={"linear"}):
+            inner = manual_bp.audit(model(X))
+        outer = manual_bp.audit(model(X))
+    assert {"ReLUFunction", "LinearFunction"} <= set(inner.by_hand)
+    assert "LinearFunction" not in outer.by_hand
+
+
+def test_nothing_is_replaced_without_gradients(model: nn.Module) -> None:
+    with manual_bp.by_hand(), torch.no_grad():
+        assert model(X).grad_fn is None
+
+
+def test_backward_inside_and_outside_agree(model: nn.Module) -> None:
+    with manual_bp.by_hand():
+        model(X).backward(COTANGENT)
+    inside = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+    model.zero_grad()
+    with manual_bp.by_hand():
+        y = model(X)
+    y.backward(COTANGENT)
+    assert all(torch.equal(a, p.grad) for a, p in zip(inside, model.parameters(), strict=True))  # type: ignore[arg-type]
+
+
+def test_checkpointed(model: nn.Module) -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    expected = _gradients(model)
+    again: list[bool] = []
+
+    def run(x: Tensor) -> Tensor:
+        y = model(x)
+        again.append(manual_bp.audit(y).all_by_hand)
+        return y
+
+    with manual_bp.by_hand():
+        y = checkpoint(
+            run, X, use_reentrant=False, context_fn=lambda: (nullcontext(), manual_bp.by_hand())
+        )
+    y.backward(COTANGENT)
+    found = [p.grad for p in model.parameters()]
+    assert again == [True]  # the second run stops early, at the last tensor that is needed
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_func_grad_vmap_and_functional_call(model: nn.Module) -> None:
+    from torch.func import functional_call, grad, vmap
+
+    model = nn.Sequential(model[0], model[1].norm, nn.ReLU(), model[3])  # type: ignore[index]
+    parameters = dict(model.named_parameters())
+
+    def loss(parameters: dict[str, Tensor], x: Tensor, g: Tensor) -> Tensor:
+        return (functional_call(model, parameters, (x,)) * g).sum()
+
+    per_example = vmap(grad(loss), (None, 0, 0))
+    expected = per_example(parameters, X, COTANGENT)
+    with manual_bp.by_hand():
+        found = per_example(parameters, X, COTANGENT)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_compiles_whole(model: nn.Module) -> None:
+    torch._dynamo.reset()
+    expected = _gradients(model)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with manual_bp.by_hand():
+        y = compiled(X)
+    found = torch.autograd.grad(y, list(model.parameters()), COTANGENT)
+    torch.testing.assert_close(list(found), expected, rtol=1e-12, atol=1e-12)
+
+
+class DoubledReLU(torch.autograd.Function):
+    """A gradient that is wrong by a factor, so that its use shows."""
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        return x.clamp(min=0)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> Tensor:
+        (y,) = ctx.saved_tensors
+        return 2 * grad_y * (y > 0)
+
+
+def test_register_puts_ones_own_gradient_in_place() -> None:
+    x = torch.tensor([-1.0, 2.0], requires_grad=True)
+
+    def slope() -> list[float]:
+        with manual_bp.by_hand():
+            y = torch.relu(x)
+        return torch.autograd.grad(y, x, torch.ones(2))[0].tolist()
+
+    with manual_bp.register(torch.relu, lambda x: DoubledReLU.apply(x), name="doubled"):
+        assert slope() == [0.0, 2.0]
+        with manual_bp.by_hand(only={"doubled"}):
+            assert manual_bp.audit(torch.relu(x)).by_hand == {"DoubledReLU": 1}
+    assert slope() == [0.0, 1.0]
+    handle = manual_bp.register(torch.relu, lambda x: DoubledReLU.apply(x))
+    assert slope() == [0.0, 2.0]
+    handle.remove()
+    handle.remove()
+    assert slope() == [0.0, 1.0]
+
+
+def test_register_takes_callables() -> None:
+    with pytest.raises(TypeError, match="two callables, got 'relu'"):
+        manual_bp.register("relu", torch.relu)  # type: ignore[arg-type]
+
+
+def test_audit_of_nothing_and_of_no_tensor() -> None:
+    report = manual_bp.audit(torch.ones(2))
+    assert not report.all_by_hand
+    assert "no backward graph" in str(report)
+    with pytest.raises(TypeError, match="got int"):
+        manual_bp.audit([1])  # type: ignore[list-item]
+
+
+def test_a_checkpoint_node_of_torch_is_not_by_hand() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    y = checkpoint(torch.relu, X.clone().requires_grad_(), use_reentrant=True)
+    assert not manual_bp.audit(y).all_by_hand
