@@ -24,6 +24,7 @@ Ba, Kiros & Hinton (2016), "Layer Normalization", section 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,23 +59,66 @@ class LayerNormFunction(Function):
         if grad_y is None:
             return None, None, None, None, None
         x, weight, mean, rstd = ctx.saved_tensors
-        x_dtype, shape, features = x.dtype, [x.shape[i] for i in ctx.features], ctx.features
-        grad_y, x, mean, rstd = widened(grad_y, x, mean, rstd)
-        if is_recorded():  # mean and rstd depend on x: whoever differentiates this must see it
-            mean = x.mean(features, keepdim=True)
-            rstd = ((x - mean).square().mean(features, keepdim=True) + ctx.eps).rsqrt()
-        xhat = (x - mean) * rstd
-        grad_x = grad_weight = grad_bias = None
-        if ctx.needs_input_grad[0]:
-            g = grad_y if weight is None else grad_y * weight
-            shift = g.mean(features, keepdim=True)
-            scaling = (g * xhat).mean(features, keepdim=True)
-            grad_x = (rstd * (g - shift - xhat * scaling)).to(x_dtype)
-        if ctx.needs_input_grad[1]:
-            grad_weight = (grad_y * xhat).sum_to_size(shape).to(weight.dtype)
-        if ctx.needs_input_grad[2]:
-            grad_bias = grad_y.sum_to_size(shape).to(ctx.bias_dtype)
+        shape, x_dtype = tuple(x.shape[i] for i in ctx.features), x.dtype
+        grad_y, x, w, mean, rstd = widened(grad_y, x, weight, mean, rstd)
+        if is_recorded():
+            grads = _as_derived(ctx, grad_y, x, w)
+        else:
+            grads = _in_place(ctx, grad_y, x, w, mean, rstd)
+        grad_x, grad_weight, grad_bias = grads
+        if grad_x is not None:
+            grad_x = grad_x.view_as(x).to(x_dtype)
+        if grad_weight is not None:
+            grad_weight = grad_weight.view(shape).to(weight.dtype)
+        if grad_bias is not None:
+            grad_bias = grad_bias.view(shape).to(ctx.bias_dtype)
         return grad_x, grad_weight, grad_bias, None, None
+
+
+def _as_derived(ctx: Any, grad_y: Tensor, x: Tensor, weight: Tensor | None) -> list[Tensor | None]:
+    """The formulas as they stand above; mean and rstd from ``x``, on which they depend."""
+    mean = x.mean(ctx.features, keepdim=True)
+    rstd = ((x - mean).square().mean(ctx.features, keepdim=True) + ctx.eps).rsqrt()
+    xhat = (x - mean) * rstd
+    grads: list[Tensor | None] = [None, None, None]
+    if ctx.needs_input_grad[0]:
+        g = grad_y if weight is None else grad_y * weight
+        shift = g.mean(ctx.features, keepdim=True)
+        scaling = (g * xhat).mean(ctx.features, keepdim=True)
+        grads[0] = rstd * (g - shift - xhat * scaling)
+    shape = [x.shape[i] for i in ctx.features]
+    if ctx.needs_input_grad[1]:
+        grads[1] = (grad_y * xhat).sum_to_size(shape)
+    if ctx.needs_input_grad[2]:
+        grads[2] = grad_y.sum_to_size(shape)
+    return grads
+
+
+def _in_place(
+    ctx: Any, grad_y: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, rstd: Tensor
+) -> list[Tensor | None]:
+    """The same in two buffers of their own, of which one becomes ``grad_x``.
+
+    Both means over the features are products with the vector ``weight``, so that g = grad_y
+    weight is never written down.
+    """
+    rows, size = mean.numel(), math.prod(x.shape[i] for i in ctx.features)
+    grad_y, x = grad_y.reshape(rows, size), x.reshape(rows, size)
+    mean, rstd = mean.view(rows, 1), rstd.view(rows, 1)
+    grads: list[Tensor | None] = [None, None, None]
+    if ctx.needs_input_grad[2]:
+        grads[2] = grad_y.sum(0)
+    if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
+        xhat = (x - mean).mul_(rstd)
+        grad_y_xhat = grad_y * xhat
+        if ctx.needs_input_grad[1]:
+            grads[1] = grad_y_xhat.sum(0)
+        if ctx.needs_input_grad[0]:
+            weight = x.new_ones(size) if weight is None else weight.reshape(size)
+            shift = torch.mv(grad_y, weight).div_(-size).view(rows, 1)
+            scaling = torch.mv(grad_y_xhat, weight).div_(-size).view(rows, 1)
+            grads[0] = xhat.mul_(scaling).add_(shift).addcmul_(grad_y, weight).mul_(rstd)
+    return grads
 
 
 @under_autocast("float32", devices=("cuda",))
