@@ -18,6 +18,7 @@ test-all: $(READY)       ## the slow tests too
 
 bench: $(READY)          ## time and memory, manual over autograd
 	$(BIN)/python -m manual_bp bench
+	$(BIN)/python -m benchmarks.steps
 
 check: $(READY)          ## every layer against autograd, as a table
 	$(BIN)/python -m manual_bp check

@@ -42,7 +42,7 @@ class Function(torch.autograd.Function):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         # The engine's own apply, bound to this class: what torch.autograd.Function.apply ends in.
-        cls._apply_in_engine = super(torch.autograd.Function, cls).apply
+        cls._apply_in_engine = super(torch.autograd.Function, cls).apply  # type: ignore[misc]
 
     @classmethod
     def apply(cls, *args: Any) -> Any:

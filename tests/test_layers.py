@@ -63,7 +63,7 @@ def _seeded(f: Callable[..., Any], *args: Any) -> Any:
 def _gradients(f: Callable[..., Any], args: tuple[Any, ...]) -> list[Tensor | None]:
     """Gradients under cotangents that depend on the outputs' shapes alone."""
     outputs = _tensors(_seeded(f, *args))
-    draw = Draw(7, outputs[0].dtype)
+    draw = Draw(7, outputs[0].dtype, outputs[0].device)
     cotangents = [draw.fixed(*y.shape) for y in outputs]
     wanted = _differentiated(args)
     return list(torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True))
@@ -104,15 +104,9 @@ def test_gradcheck(spec: Spec, i: int) -> None:
 def test_is_by_hand(spec: Spec, i: int) -> None:
     """No autograd node, no native backward kernel, no graph recorded on the way."""
     s = _nth(spec.samples, i, Draw())
-    args = tuple(a.detach().clone() if isinstance(a, Tensor) else a for a in s.args)
-    for a, given in zip(args, s.args, strict=True):
-        if isinstance(a, Tensor) and given.requires_grad:
-            # Not a leaf, so that what writes into its argument can be given it as it is.
-            a.requires_grad_()
-    leaves = _differentiated(args)
-    if spec.modifies:
-        with manual_bp.by_hand():
-            args = (manual_bp.functional.add(args[0], 0.0), *args[1:])
+    args, leaves = s.args, _differentiated(s.args)
+    if spec.modifies:  # a leaf may not be modified; the copy too is made by hand
+        args = (manual_bp.functional.add(args[0], 0.0), *args[1:])
     outputs = _tensors(_seeded(partial(spec.manual, **s.kwargs), *args))
     assert (report := manual_bp.audit(outputs)).all_by_hand, report
     cotangents = [Draw(7).fixed(*y.shape) for y in outputs]
@@ -278,3 +272,13 @@ def test_module_copies(module: type[torch.nn.Module], samples: Samples, i: int) 
         _tensors(_seeded(manual, *inputs)), _tensors(_seeded(twin, *inputs)), strict=True
     ):
         assert torch.equal(a, b)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@_each(lambda spec: spec.samples, lambda spec: not spec.random)
+def test_equals_autograd_on_cuda(spec: Spec, i: int) -> None:
+    s = _nth(spec.samples, i, Draw(device="cuda"))
+    manual, native = _pair(spec, s)
+    found, expected = _gradients(manual, s.args), _gradients(native, s.args)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-10)
