@@ -132,8 +132,10 @@ class Adagrad(UpdateRule):
         factors = [-lr / (1 + gamma * (state["step"].item() - 1)) for state in past]
         torch._foreach_addcdiv_(theta, g, root, factors)
 
-    def sparse_objection(self, h: Mapping[str, Any]) -> str | None:
-        """Object to weight decay, which is dense."""
+    def sparse_objection(self, p: Tensor, h: Mapping[str, Any]) -> str | None:
+        """Object to weight decay, which is dense, and to complex parameters."""
+        if p.is_complex():
+            return "Adagrad does not support sparse gradients of complex parameters"
         if h["weight_decay"] != 0:
             return "weight_decay option is not compatible with sparse gradients"
         return None
@@ -142,8 +144,6 @@ class Adagrad(UpdateRule):
         self, p: Tensor, g: Tensor, state: dict[str, Any], h: Mapping[str, Any]
     ) -> None:
         """Gather the rows that the gradient holds, step them by the formula, put them back."""
-        if p.is_complex():
-            raise RuntimeError("Adagrad does not support sparse gradients of complex parameters")
         g = g.coalesce()  # g^2 needs the sum of repeated rows first
         rows = tuple(g.indices())
         past = {"step": state["step"].item(), "sum": state["sum"][rows]}

@@ -161,7 +161,7 @@ class Adam(UpdateRule):
         torch._foreach_add_(root, h["eps"])
         torch._foreach_addcdiv_(theta, m, root, [-lr / (1 - beta1**k) for k in t])
 
-    def sparse_objection(self, h: Mapping[str, Any]) -> str | None:
+    def sparse_objection(self, p: Tensor, h: Mapping[str, Any]) -> str | None:
         """Object to every sparse gradient: the averages decay where it is zero."""
         return "Adam does not support sparse gradients, please consider SparseAdam instead"
 

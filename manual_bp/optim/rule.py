@@ -1,6 +1,7 @@
 """What every update rule shares: which parameters step, in which form, with which state."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias, overload
 
 import torch
@@ -76,8 +77,8 @@ class UpdateRule(Optimizer):
         """Step a list of parameters and what is remembered of them; ``g`` is only read."""
         raise NotImplementedError
 
-    def sparse_objection(self, h: Mapping[str, Any]) -> str | None:
-        """Say why these settings cannot take a sparse gradient; None when they can."""
+    def sparse_objection(self, p: Tensor, h: Mapping[str, Any]) -> str | None:
+        """Say why a parameter cannot have a sparse gradient here; None when it can."""
         return f"{type(self).__name__} does not support sparse gradients"
 
     def sparse_step(
@@ -120,35 +121,41 @@ class UpdateRule(Optimizer):
                 "the step count is a number on the host and would stay as it is now"
             )
         for group in self.param_groups:
-            params = [p for p in group["params"] if p.grad is not None]
             h = {name: _as_number(x) for name, x in group.items() if name != "params"}
-            self._step_group(params, h)
+            self._step_group(group["params"], h)
         return loss
 
     def _step_group(self, params: list[Tensor], h: Mapping[str, Any]) -> None:
         # Every gradient is looked at before the first parameter moves: an error leaves all alone.
-        for p in params:
-            if _gradient(p).is_sparse and (objection := self.sparse_objection(h)) is not None:
+        moving = [(p, p.grad) for p in params if p.grad is not None]
+        for p, g in moving:
+            if g.is_sparse and (objection := self.sparse_objection(p, h)) is not None:
                 raise RuntimeError(objection)
-        past = {p: self._remembered(p, h) for p in params}
-        if self.counts_steps and params:
-            torch._foreach_add_([state["step"] for state in past.values()], 1.0)
 
-        together = []
-        for p in params:
+        one_by_one = []
+        batches = _Batches()
+        for p, g in moving:
+            past = self._remembered(p, h)
             plain = type(p) in (Tensor, Parameter) and not p.is_complex()
-            if plain and h["foreach"] is not False and not _gradient(p).is_sparse:
-                together.append(p)
+            if plain and h["foreach"] is not False and not g.is_sparse:
+                batches.add(p, g, past)
             else:
-                self._step_by_formula(p, past[p], h)
-        for theta in _batches(together):
-            g: Tensors = [_gradient(p) for p in theta]
-            if h["maximize"]:
-                g = torch._foreach_neg(g)
-            self.in_place(theta, g, [past[p] for p in theta], h)
+                one_by_one.append((p, g, past))
+        for p, g, past in one_by_one:
+            self._step_by_formula(p, g, past, h)
+        for batch in batches.all:
+            if self.counts_steps:
+                torch._foreach_add_([state["step"] for state in batch.past], 1.0)
+            descent = torch._foreach_neg(batch.g) if h["maximize"] else batch.g
+            self.in_place(batch.theta, descent, batch.past, h)
 
-    def _step_by_formula(self, p: Tensor, state: dict[str, Any], h: Mapping[str, Any]) -> None:
-        g = -_gradient(p) if h["maximize"] else _gradient(p)
+    def _step_by_formula(
+        self, p: Tensor, g: Tensor, state: dict[str, Any], h: Mapping[str, Any]
+    ) -> None:
+        if self.counts_steps:
+            state["step"] += 1
+        if h["maximize"]:
+            g = -g
         if g.is_sparse:
             self.sparse_step(p, g, state, h)
             return
@@ -166,12 +173,10 @@ class UpdateRule(Optimizer):
         """Return the parameter's state, with what is missing of it made."""
         names = self.state_names(h)
         if not names and not self.counts_steps:
-            return self.state.get(p, {})  # plain SGD: torch's state dict has no entry for it
+            return {}  # plain SGD: torch's state dict has no entry for it
         state = self.state[p]
         if self.counts_steps and "step" not in state:
-            # Never in half precision, where counting stops early; on the host, where it is read.
-            dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
-            state["step"] = torch.zeros((), dtype=dtype, device="cpu")
+            state["step"] = _step_count(0)
         for name in names:
             if name not in state and (value := self.initial_value(name, h)) is not None:
                 state[name] = torch.empty_like(p)
@@ -196,19 +201,19 @@ class UpdateRule(Optimizer):
         ``fused`` and ``capturable`` in a checkpoint say how torch ran the step, not what it
         computed: they are put back to what is done here. ``differentiable`` is refused.
         """
+        for group in state["param_groups"]:
+            self._refuse_unsupported({"differentiable": group.get("differentiable")})
         super().__setstate__(state)
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
                 if name in ("fused", "capturable"):
                     group[name] = value
-            self._refuse_unsupported(group)
             for p in group["params"]:
-                step = self.state[p].get("step") if p in self.state else None
-                if step is not None:  # old checkpoints hold a number, fused ones a device tensor
-                    self.state[p]["step"] = torch.as_tensor(step, dtype=torch.float64).to(
-                        "cpu", torch.promote_types(torch.get_default_dtype(), torch.float32)
-                    )
+                past = self.state[p] if p in self.state else {}
+                if "step" in past and not (torch.is_tensor(past["step"]) and past["step"].is_cpu):
+                    # Old checkpoints hold a number here, those of fused runs a device tensor.
+                    past["step"] = _step_count(past["step"])
 
     def _refuse_unsupported(self, h: Mapping[str, Any]) -> None:
         name = type(self).__name__
@@ -251,26 +256,37 @@ def scale_(tensors: Tensors, factor: float) -> None:
     torch._foreach_mul_(tensors, exact)
 
 
-def _gradient(p: Tensor) -> Tensor:
-    assert p.grad is not None  # step() leaves out those without
-    return p.grad
+@dataclass(slots=True)
+class _Batch:
+    theta: list[Tensor] = field(default_factory=list)
+    g: list[Tensor] = field(default_factory=list)
+    past: list[dict[str, Any]] = field(default_factory=list)
+    elements: int = 0
 
 
-def _batches(params: list[Tensor]) -> list[list[Tensor]]:
-    """Split into lists on one device and in one dtype, on the CPU small enough for its cache."""
-    done: list[list[Tensor]] = []
-    current: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    elements: dict[tuple[torch.device, torch.dtype], int] = {}
-    for p in params:
-        key = p.device, p.dtype
-        n = elements.get(key, 0) + p.numel()
-        if key not in current or (n > CPU_BATCH_ELEMENTS and p.is_cpu):
-            current[key] = []
-            done.append(current[key])
-            n = p.numel()
-        current[key].append(p)
-        elements[key] = n
-    return done
+class _Batches:
+    """Lists on one device and in one dtype, on the CPU small enough for its cache."""
+
+    def __init__(self) -> None:
+        self.all: list[_Batch] = []
+        self._open: dict[tuple[torch.device, torch.dtype], _Batch] = {}
+
+    def add(self, p: Tensor, g: Tensor, past: dict[str, Any]) -> None:
+        key, n = (p.device, p.dtype), p.numel()
+        batch = self._open.get(key)
+        if batch is None or (p.is_cpu and batch.elements + n > CPU_BATCH_ELEMENTS):
+            batch = self._open[key] = _Batch()
+            self.all.append(batch)
+        batch.theta.append(p)
+        batch.g.append(g)
+        batch.past.append(past)
+        batch.elements += n
+
+
+def _step_count(t: float | Tensor) -> Tensor:
+    # Never in half precision, where counting stops early; on the host, where it is read.
+    dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
+    return torch.tensor(float(t), dtype=dtype, device="cpu")
 
 
 def _as_number(x: Any) -> Any:

@@ -140,10 +140,15 @@ class SGD(UpdateRule):
             torch._foreach_add_(b, g, alpha=1 - tau)
             for i in first:
                 b[i].copy_(g[i])  # b_1 = g, without the dampening
-            g = torch._foreach_add(g, b, alpha=mu) if h["nesterov"] else b
+            if not h["nesterov"]:
+                g = b
+            elif lam != 0:
+                torch._foreach_add_(g, b, alpha=mu)  # the sum with the decay is ours to change
+            else:
+                g = torch._foreach_add(g, b, alpha=mu)
         torch._foreach_add_(theta, g, alpha=-lr)
 
-    def sparse_objection(self, h: Mapping[str, Any]) -> str | None:
+    def sparse_objection(self, p: Tensor, h: Mapping[str, Any]) -> str | None:
         """Object to weight decay, which is dense."""
         if h["weight_decay"] != 0:
             return "weight_decay option is not compatible with sparse gradients"
