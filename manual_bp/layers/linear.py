@@ -46,18 +46,19 @@ class LinearFunction(Function):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
+        rows, matrix, g = x, weight, grad_y
+        if not (x.dim() == weight.dim() == 2):  # one long n; a vector of weights is one output
+            matrix = weight if weight.dim() == 2 else weight.unsqueeze(0)
+            rows, g = x.reshape(-1, x.shape[-1]), grad_y.reshape(-1, matrix.shape[0])
         grad_x = grad_weight = grad_bias = None
-        if weight.dim() == 1:  # torch takes a vector for a layer of one output without its axis
-            grad_y, weight_2d = grad_y.unsqueeze(-1), weight.unsqueeze(0)
-        else:
-            weight_2d = weight
         if ctx.needs_input_grad[0]:
-            grad_x = grad_y @ weight_2d
+            grad_x = torch.mm(g, matrix)
+            grad_x = grad_x if rows is x else grad_x.view(x.shape)
         if ctx.needs_input_grad[1]:
-            rows = grad_y.reshape(-1, grad_y.shape[-1])  # (N, out)
-            grad_weight = (rows.t() @ x.reshape(-1, x.shape[-1])).view_as(weight)
+            grad_weight = torch.mm(g.t(), rows)
+            grad_weight = grad_weight if matrix is weight else grad_weight.view(weight.shape)
         if ctx.needs_input_grad[2]:
-            grad_bias = grad_y.sum_to_size(ctx.bias_shape)
+            grad_bias = g.sum(0).view(ctx.bias_shape)
         return grad_x, grad_weight, grad_bias
 
 
