@@ -4,6 +4,7 @@ from manual_bp.ops import SPECS as _OPERATIONS
 from manual_bp.spec import Spec, specs_in
 
 FILES = (
+    "batch_norm",
     "layer_norm",
     "linear",
     "relu",
