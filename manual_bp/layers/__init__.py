@@ -5,8 +5,10 @@ from manual_bp.spec import Spec, specs_in
 
 FILES = (
     "batch_norm",
+    "cross_entropy",
     "layer_norm",
     "linear",
+    "nll_loss",
     "relu",
 )
 

@@ -1,0 +1,126 @@
+r"""From a loss for each element to one number, and from its gradient back to each element's.
+
+Indices: ``n`` element, ``N`` elements. Forward, for ``reduction`` "none", "sum" and "mean"::
+
+    L_n = l_n        L = sum_n l_n        L = 1/N sum_n l_n
+
+Backward: the share of ``dL`` that falls to an element::
+
+    dL/dl_n = dL_n   dL/dl_n = dL         dL/dl_n = dL / N
+
+Every loss multiplies its own ``dl_n/dx_n`` with that share. With weights, "mean" is
+``L = sum_n w_n l_n / W`` with ``W = sum_n w_n``, in which a weight counts twice::
+
+    dL/dl_n = dL w_n / W                 dL/dw_n = dL (l_n - L) / W
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import _reduction
+
+from manual_bp.function import Function, is_recorded, widened
+
+__all__ = ["constants", "named", "of_difference", "share", "times", "weighted"]
+
+
+def named(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
+    """``reduction``, or what the two arguments that it replaced say, with torch's warning."""
+    if size_average is None and reduce is None:
+        return reduction
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reduction = _reduction.legacy_get_string(size_average, reduce)
+    for warning in caught:  # said again from here, so that it points at the caller's line
+        warnings.warn(warning.message, stacklevel=3)
+    return reduction
+
+
+def share(grad_y: Tensor, reduction: str, count: int) -> Tensor:
+    """``dL/dl_n``: a number, or a tensor with ``reduction="none"``; in float32 at least."""
+    (grad_y,) = widened(grad_y)
+    return grad_y / count if reduction == "mean" else grad_y
+
+
+def times(x: Tensor, factor: Tensor) -> Tensor:
+    """``x * factor``; ``x`` is the caller's own and is overwritten where nothing records it."""
+    return x * factor if is_recorded() else x.mul_(factor)
+
+
+def of_difference(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    """``dL/dx`` and ``dL/dtarget`` from the gradient with respect to ``x - target``.
+
+    Each is summed over the axes along which its argument was repeated.
+    """
+    x, target = ctx.saved_tensors
+    grad_x = grad_target = None
+    if ctx.needs_input_grad[0]:
+        grad_x = grad.sum_to_size(x.shape).to(x.dtype)
+    if ctx.needs_input_grad[1]:
+        grad_target = -grad.sum_to_size(target.shape).to(target.dtype)
+    return grad_x, grad_target
+
+
+def constants(function: str, **arguments: Tensor | None) -> None:
+    """Refuse, as torch does, to differentiate ``function`` by one of these arguments."""
+    for name, argument in arguments.items():
+        if argument is not None and argument.requires_grad and torch.is_grad_enabled():
+            raise RuntimeError(
+                f"The function '{function}' is not differentiable with respect to argument "
+                f"'{name}'. This input cannot have requires_grad True."
+            )
+
+
+class WeightedFunction(Function):
+    """``losses`` and ``weight``: any shape, the same; ``over`` the weights or the elements."""
+
+    @staticmethod
+    def forward(losses: Tensor, weight: Tensor, reduction: str, over_weights: bool) -> Tensor:
+        weighted = losses * weight
+        if reduction == "none":
+            return weighted
+        if reduction == "sum" or not over_weights:
+            return weighted.sum() if reduction == "sum" else weighted.mean()
+        return weighted.sum() / weight.sum()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        losses, weight, ctx.reduction, ctx.over_weights = inputs
+        ctx.save_for_backward(losses, weight)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        losses, weight = ctx.saved_tensors
+        l, w, g = widened(losses, weight, grad_y)  # noqa: E741
+        grad_losses = grad_weight = None
+        normalized = ctx.reduction == "mean" and ctx.over_weights
+        g = g / w.sum() if normalized else share(g, ctx.reduction, l.numel())
+        if ctx.needs_input_grad[0]:
+            grad_losses = (g * w).to(losses.dtype)
+        if ctx.needs_input_grad[1]:
+            mean = (l * w).sum() / w.sum() if normalized else 0
+            grad_weight = (g * (l - mean)).to(weight.dtype)
+        return grad_losses, grad_weight, None, None
+
+
+def weighted(losses: Tensor, weight: Tensor, reduction: str, over_weights: bool = True) -> Tensor:
+    """The losses times their weights, reduced.
+
+    Args:
+        losses: any shape
+        weight: the same shape
+        reduction: "none", "sum" or "mean"
+        over_weights: whether "mean" divides by the sum of the weights, or by their number
+
+    Raises:
+        ValueError: For another ``reduction``.
+    """
+    if reduction not in ("none", "sum", "mean"):
+        raise ValueError(
+            f"Invalid reduction mode: {reduction}. Expected one of 'none', 'mean', 'sum'."
+        )
+    return WeightedFunction.apply(losses, weight, reduction, over_weights)
