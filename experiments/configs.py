@@ -1,0 +1,84 @@
+"""LightningCLI configurations of the trials, as plain data."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.study import Backprop
+
+
+def item(class_path: str, **init_args: Any) -> dict[str, Any]:
+    """A class and its arguments, as LightningCLI writes them."""
+    return (
+        {"class_path": class_path, "init_args": init_args}
+        if init_args
+        else {"class_path": class_path}
+    )
+
+
+def optimizer(name: str, backprop: Backprop, **arguments: Any) -> dict[str, Any]:
+    """An optimizer by its name in ``torch.optim``, written by hand or torch's own."""
+    home = "manual_bp.optim" if backprop == "manual" else "torch.optim"
+    return item(f"{home}.{name}", **arguments)
+
+
+def fit(
+    *,
+    network: Mapping[str, Any],
+    optimizer: Mapping[str, Any],
+    data: Mapping[str, Any],
+    backprop: Backprop,
+    seed: int,
+    epochs: int,
+    evaluate_every: int,
+    accelerator: str = "cpu",
+    histograms_every: int = 0,
+    **model: Any,
+) -> dict[str, Any]:
+    """The configuration of one quiet fit in float64 that records itself.
+
+    Args:
+        network: Builds the network.
+        optimizer: Builds the optimizer.
+        data: The data module.
+        backprop: Which gradients.
+        seed: Seed of the weights (the order of the batches is the data module's).
+        epochs: How long to train.
+        evaluate_every: Training steps from one evaluation on the validation part to the next.
+        accelerator: Where to train.
+        histograms_every: Training steps between two histograms of the gradients; 0 for neither
+            histograms nor norms.
+        model: Further arguments of the classifier.
+    """
+    callbacks = [item("experiments.training.recording.Record", threads=1)]
+    if histograms_every:
+        watching = "lightning_modules.callbacks"
+        callbacks += [
+            item(f"{watching}.GradientHistograms", every_n_steps=histograms_every),
+            item(f"{watching}.GradientNorms", every_n_steps=max(1, histograms_every // 10)),
+        ]
+    return {
+        "seed_everything": seed,
+        "trainer": {
+            "accelerator": accelerator,
+            "devices": 1,
+            "precision": "64-true",
+            "deterministic": True,
+            "max_epochs": epochs,
+            "val_check_interval": evaluate_every,
+            "check_val_every_n_epoch": None,  # so that the interval runs on over the epochs
+            "num_sanity_val_steps": 0,
+            "log_every_n_steps": 5,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+            "callbacks": callbacks,
+        },
+        "model": item(
+            "lightning_modules.Classifier",
+            network=dict(network),
+            optimizer=dict(optimizer),
+            backprop=backprop,
+            **model,
+        ),
+        "data": dict(data),
+    }

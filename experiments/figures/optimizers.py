@@ -1,0 +1,173 @@
+"""The figures of the study ``optimizers``."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure as Canvas
+
+from experiments.agreement import LIMIT, Pair
+from experiments.figures import style
+from experiments.measures import by_arm, costs
+from experiments.study import Figure
+from experiments.trial import Array, Result
+
+COLOURS = {
+    "SGD": style.GREY,
+    "Momentum": style.BLUE,
+    "Nesterov": style.SKY,
+    "AdaGrad": style.RED,
+    "RMSprop": style.PINK,
+    "Adam": style.GREEN,
+    "AdamW": style.ORANGE,
+}
+
+EPOCH = 19
+"""Steps of one epoch of digits, over which losses are averaged."""
+
+
+def figures(
+    tuning: Sequence[Result],
+    final: Sequence[Result],
+    matched: Sequence[Pair],
+    best: Mapping[str, float],
+) -> list[Figure]:
+    """All figures; the last one only when there is something to compare."""
+    made = [
+        Figure(
+            "start",
+            "Getting to 90 %",
+            "Validation accuracy over the first 150 steps; line: mean over the seeds, band: from "
+            "the lowest to the highest seed. Who crosses the dotted line first got there first.",
+            lambda: _start(final),
+        ),
+        Figure(
+            "loss",
+            "The whole training",
+            f"Training loss on a log axis, averaged over the last {EPOCH} steps (an epoch); line: "
+            "geometric mean over the seeds, band: lowest to highest seed. AdaGrad is ahead of "
+            "plain SGD at first; see which of the two is lower at the right edge.",
+            lambda: _loss(final),
+        ),
+        Figure(
+            "steps",
+            "Size of the steps",
+            "Length of the weights' step over the length of the gradient, relative to the first "
+            "epoch, averaged over an epoch and the seeds. Plain SGD stays at 1; AdaGrad falls, "
+            "because it never forgets a squared gradient; RMSprop and Adam, which do, may grow "
+            "as the gradients get small.",
+            lambda: _step_sizes(final),
+        ),
+        Figure(
+            "rates",
+            "Sensitivity to the learning rate",
+            "Mean validation loss over the training against the learning rate, from the tuning "
+            "runs; a point for each seed, the line through their means, a ring around the chosen "
+            "rate. The ring should lie inside its curve, not at an end. Values above 10 are drawn "
+            "at 10: these trainings diverged.",
+            lambda: _rates(tuning, best),
+        ),
+    ]
+    if matched:
+        made.append(
+            Figure(
+                "agreement",
+                "By hand against autograd",
+                "Relative difference of the training loss between the two trainings of each pair, "
+                "at every step; line: the largest over the seeds. Differences start at the last "
+                f"bit of float64 (dotted, 1.1e-16) and must stay below the limit {LIMIT:.0e} "
+                "(dashed); steps without any difference leave a gap.",
+                lambda: _agreement(matched),
+            )
+        )
+    return made
+
+
+def _stacked(results: Sequence[Result], curve: str) -> Array:
+    return np.stack([result.curves[curve] for result in results])
+
+
+def _start(final: Sequence[Result]) -> Canvas:
+    figure, axes = style.panel("training step", "validation accuracy")
+    for name, colour in COLOURS.items():
+        results = by_arm(final, name)
+        steps, accuracy = results[0].curves["val/step"], _stacked(results, "val/accuracy")
+        axes.plot(steps, accuracy.mean(0), color=colour, label=name)
+        axes.fill_between(
+            steps, accuracy.min(0), accuracy.max(0), color=colour, alpha=0.13, linewidth=0
+        )
+    axes.axhline(0.9, color=style.INK, linestyle=":", linewidth=1)
+    axes.set(xlim=(0, 150), ylim=(0, 1.0))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    style.legend(axes)
+    return figure
+
+
+def _loss(final: Sequence[Result]) -> Canvas:
+    figure, axes = style.panel("training step", "training loss (nats)", yscale="log")
+    for name, colour in COLOURS.items():
+        losses = _epochs(_stacked(by_arm(final, name), "train/loss"))
+        steps = np.arange(1, losses.shape[1] + 1)
+        axes.plot(steps, np.exp(np.log(losses).mean(0)), color=colour, label=name)
+        axes.fill_between(
+            steps, losses.min(0), losses.max(0), color=colour, alpha=0.13, linewidth=0
+        )
+    axes.set_xlim(0, losses.shape[1])
+    style.legend(axes)
+    return figure
+
+
+def _step_sizes(final: Sequence[Result]) -> Canvas:
+    figure, axes = style.panel("training step", "step size, relative to the start", yscale="log")
+    for name, colour in COLOURS.items():
+        ratios = _stacked(by_arm(final, name), "step/ratio")
+        sizes = _epochs(ratios / np.median(ratios[:, :EPOCH], axis=1, keepdims=True)).mean(0)
+        axes.plot(np.arange(1, len(sizes) + 1)[EPOCH:], sizes[EPOCH:], color=colour, label=name)
+    axes.set_xlim(0, len(sizes))
+    style.legend(axes)
+    return figure
+
+
+def _rates(tuning: Sequence[Result], best: Mapping[str, float]) -> Canvas:
+    figure, axes = style.panel(
+        "learning rate", "mean validation loss (nats)", xscale="log", yscale="log"
+    )
+    for name, colour in COLOURS.items():
+        found = {rate: np.minimum(cost, 10) for rate, cost in costs(by_arm(tuning, name)).items()}
+        means = [float(np.mean(cost)) for cost in found.values()]
+        axes.plot(list(found), means, color=colour, label=name)
+        for rate, cost in found.items():
+            axes.plot([rate] * len(cost), cost, ".", color=colour, markersize=4)
+        axes.plot(
+            best[name],
+            np.mean(found[best[name]]),
+            "o",
+            markersize=9,
+            markerfacecolor="none",
+            markeredgecolor=colour,
+            markeredgewidth=1.6,
+        )
+    style.legend(axes)
+    return figure
+
+
+def _agreement(matched: Sequence[Pair]) -> Canvas:
+    figure, axes = style.panel(
+        "training step", "relative difference of the loss", yscale="log", size=(5.4, 3.9)
+    )
+    for name, colour in COLOURS.items():
+        own = [pair.steps for pair in matched if pair.manual.trial.labels["arm"] == name]
+        worst = np.max(np.stack(own), axis=0)
+        steps = np.arange(1, len(worst) + 1)
+        axes.plot(
+            steps, np.where(worst > 0, worst, np.nan), color=colour, label=name, linewidth=1.1
+        )
+    axes.axhline(LIMIT, color=style.INK, linestyle="--", linewidth=1)
+    axes.axhline(2.0**-53, color=style.INK, linestyle=":", linewidth=1)
+    axes.set(xlim=(0, len(worst)), ylim=(2e-17, 1e-8))
+    style.legend(axes)
+    return figure
+
+
+def _epochs(curves: Array) -> Array:
+    """Each curve averaged over the last epoch's steps."""
+    return np.array([style.smooth(curve.tolist(), EPOCH) for curve in curves])

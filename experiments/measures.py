@@ -1,0 +1,56 @@
+"""What is measured on a finished training."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.trial import Result
+
+
+def by_arm(results: Sequence[Result], arm: str) -> list[Result]:
+    """The results of one arm."""
+    return [result for result in results if result.trial.labels["arm"] == arm]
+
+
+def costs(results: Sequence[Result]) -> dict[float, list[float]]:
+    """What each learning rate costs: the mean validation loss of the training, one a seed.
+
+    It is the area under the validation curve: small for a training that is quick and ends well,
+    and steadier than the step at which a threshold is crossed. Infinite when the loss is not
+    finite.
+    """
+    found: dict[float, list[float]] = {}
+    for result in sorted(results, key=lambda result: result.trial.labels["rate"]):
+        cost = float(np.mean(result.curves["val/loss"]))
+        rate = result.trial.labels["rate"]
+        found.setdefault(rate, []).append(cost if np.isfinite(cost) else np.inf)
+    return found
+
+
+def best_rate(results: Sequence[Result]) -> float:
+    """The learning rate with the least mean cost."""
+    found = costs(results)
+    return min(found, key=lambda rate: float(np.mean(found[rate])))
+
+
+def steps_to(accuracy: float, result: Result) -> float:
+    """The first evaluated step with that validation accuracy; infinite if there is none."""
+    reached = np.flatnonzero(result.curves["val/accuracy"] >= accuracy)
+    return float(result.curves["val/step"][reached[0]]) if reached.size else np.inf
+
+
+def late_loss(result: Result) -> float:
+    """The mean training loss of the last tenth of the training."""
+    losses = result.curves["train/loss"]
+    return float(np.mean(losses[-_tenth(len(losses)) :]))
+
+
+def step_shrinkage(result: Result) -> float:
+    """The length of a step over the gradient's: in the last tenth, over that in the first."""
+    ratios = result.curves["step/ratio"]
+    tenth = _tenth(len(ratios))
+    return float(np.median(ratios[-tenth:]) / np.median(ratios[:tenth]))
+
+
+def _tenth(count: int) -> int:
+    return max(1, count // 10)

@@ -1,0 +1,1 @@
+"""The studies: a file each, which the command line finds by itself."""

@@ -1,0 +1,290 @@
+"""Which optimizer gets there first: do Momentum and Adam beat SGD, and does AdaGrad slow down?
+
+Every optimizer trains the same small network on the same digits, each at the learning rate that
+suits it best. The rates are tuned on seeds that are not used again; the thresholds below were set
+by runs on other seeds still (101 and 102).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from experiments import agreement, configs
+from experiments.figures import optimizers as figures
+from experiments.measures import best_rate, by_arm, costs, late_loss, step_shrinkage, steps_to
+from experiments.statistics import plus_minus
+from experiments.study import (
+    Backprop,
+    Findings,
+    Options,
+    Plan,
+    Prediction,
+    Study,
+    Table,
+    Verdict,
+)
+from experiments.trial import Result, Trial
+
+TARGET = 0.9
+"""The validation accuracy that counts as having got there."""
+
+TUNING_SEEDS = (1000, 1001)
+
+FASTER = Prediction(
+    claim="Momentum and Adam converge faster than SGD.",
+    source="Sutskever et al. 2013 (ICML); Kingma & Ba 2015, section 6 (arXiv:1412.6980)",
+    refuted_if="either needs more than 0.8 of SGD's steps to 90 % validation accuracy, as a mean "
+    "over the seeds, or more steps than SGD under any seed",
+)
+SMALLER = Prediction(
+    claim="AdaGrad's steps shrink: its accumulated squares only grow.",
+    source="Duchi et al. 2011 (JMLR 12); Zeiler 2012, section 3.1 (arXiv:1212.5701)",
+    refuted_if="the step's length over the gradient's, in the last tenth of the training over the "
+    "first, exceeds 0.75 for AdaGrad or is not below RMSprop's, which forgets old squares",
+)
+SLOWER = Prediction(
+    claim="AdaGrad therefore slows later: ahead of SGD at first, behind it in the end.",
+    source="Goodfellow et al. 2016, Deep Learning, section 8.5.1",
+    refuted_if="AdaGrad does not reach 90 % before SGD, or its training loss over the last tenth "
+    "of the training is below SGD's",
+)
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An optimizer: its class in ``optim``, its arguments, and the rates to try."""
+
+    name: str
+    cls: str
+    rates: Sequence[float]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+ARMS = (
+    Arm("SGD", "SGD", (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
+    Arm("Momentum", "SGD", (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), {"momentum": 0.9}),
+    Arm(
+        "Nesterov",
+        "SGD",
+        (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
+        {"momentum": 0.9, "nesterov": True},
+    ),
+    Arm("AdaGrad", "Adagrad", (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)),
+    Arm("RMSprop", "RMSprop", (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1)),
+    Arm("Adam", "Adam", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)),
+    Arm("AdamW", "AdamW", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)),
+)
+
+
+def trial(
+    arm: Arm, rate: float, seed: int, backprop: Backprop, options: Options, phase: str
+) -> Trial:
+    """One training of the network with one optimizer; the final ones are logged."""
+    final = phase == "final"
+    config = configs.fit(
+        network=configs.item(
+            "lightning_modules.networks.MLP", in_features=64, hidden=[64], out_features=10
+        ),
+        optimizer=configs.optimizer(arm.cls, backprop, lr=rate, **arm.arguments),
+        data=configs.item("lightning_modules.data.Digits", batch_size=64, seed=seed),
+        backprop=backprop,
+        seed=seed,
+        epochs=4 if options.fast else 30,
+        evaluate_every=5,
+        accelerator=options.accelerator,
+        histograms_every=50 if final else 0,
+    )
+    labels = {"phase": phase, "arm": arm.name, "rate": rate, "seed": seed, "backprop": backprop}
+    name = f"{phase}-{arm.name}-lr{rate:g}-seed{seed}-{backprop}"
+    return Trial(name, labels, config, f"{arm.name}/seed{seed}-{backprop}" if final else "")
+
+
+def plan(options: Options) -> Plan:
+    """Tune, widen the grid where the best rate is its last, then compare."""
+    kind = options.arms[0]
+    seeds = TUNING_SEEDS[: 1 if options.fast else None]
+    tuning: list[Result] = yield [
+        trial(arm, rate, seed, kind, options, "tuning")
+        for arm in ARMS
+        for rate in (arm.rates[-4:-1] if options.fast else arm.rates)
+        for seed in seeds
+    ]
+    for _ in range(0 if options.fast else 2):
+        wider = [(arm, rate) for arm in ARMS for rate in _beyond(by_arm(tuning, arm.name))]
+        if not wider:
+            break
+        tuning += yield [
+            trial(arm, rate, seed, kind, options, "tuning") for arm, rate in wider for seed in seeds
+        ]
+    best = {arm.name: best_rate(by_arm(tuning, arm.name)) for arm in ARMS}
+    final: list[Result] = yield [
+        trial(arm, best[arm.name], seed, backprop, options, "final")
+        for arm in ARMS
+        for seed in range(options.seeds or (1 if options.fast else 3))
+        for backprop in options.arms
+    ]
+    return _findings(tuning, final, best, options)
+
+
+def _beyond(tuning: Sequence[Result]) -> list[float]:
+    """The next rate of the grid 1, 3, 10 ... when the best one is the grid's last."""
+    rates, best = list(costs(tuning)), best_rate(tuning)
+    leading_three = f"{best:e}".startswith("3")
+    if best == rates[0]:
+        return [float(f"{best / (3 if leading_three else 10 / 3):.0e}")]
+    if best == rates[-1]:
+        return [float(f"{best * (10 / 3 if leading_three else 3):.0e}")]
+    return []
+
+
+def _findings(
+    tuning: Sequence[Result],
+    final: Sequence[Result],
+    best: Mapping[str, float],
+    options: Options,
+) -> Findings:
+    shown = [r for r in final if r.trial.labels["backprop"] == options.arms[0]]
+    matched = agreement.pairs(final, lambda r: (r.trial.labels["arm"], r.trial.labels["seed"]))
+    sentence, agrees = agreement.verdict([*tuning, *final], matched)
+    return Findings(
+        verdicts=_verdicts(shown, options),
+        tables=[_comparison(shown, matched, best), _dynamics(shown)],
+        figures=figures.figures(tuning, shown, matched, best),
+        agreement=sentence,
+        agrees=agrees,
+        warnings=_warnings(tuning, best, options),
+    )
+
+
+def _comparison(
+    shown: Sequence[Result], matched: Sequence[agreement.Pair], best: Mapping[str, float]
+) -> Table:
+    rows = []
+    for name, rate in best.items():
+        trained = by_arm(shown, name)
+        own = [pair for pair in matched if pair.manual.trial.labels["arm"] == name]
+        accuracies = [result.metrics["test/accuracy"] for result in trained]
+        rows.append(
+            (
+                name,
+                f"{rate:g}",
+                _steps([steps_to(TARGET, result) for result in trained]),
+                plus_minus(accuracies, ".1f", scale=100) + " %",
+                *(
+                    f"{max(getattr(pair, what) for pair in own):.1e}" if own else "not compared"
+                    for what in ("loss", "weights")
+                ),
+            )
+        )
+    seeds = len(shown) // len(best)
+    return Table(
+        "Seven optimizers on digits, each at its own learning rate",
+        ("optimizer", "tuned lr", "steps to 90 %", "test accuracy", "Δ loss", "Δ weights"),
+        rows,
+        note=(f"± is the 95 % t interval over {seeds} seeds. " if seeds > 1 else "One seed. ")
+        + "Δ is the largest relative difference between training by hand and by autograd: of the "
+        "loss at any step, and of the final weights.",
+    )
+
+
+def _dynamics(shown: Sequence[Result]) -> Table:
+    rows = []
+    for arm in ARMS:
+        trained = by_arm(shown, arm.name)
+        late = np.mean([late_loss(result) for result in trained])
+        shrunk = np.mean([step_shrinkage(result) for result in trained])
+        rows.append((arm.name, f"{late:.2g}", f"{shrunk:.2f}"))
+    return Table(
+        "How they go on",
+        ("optimizer", "training loss, last tenth", "step size, last tenth over first"),
+        rows,
+        note="Means over the seeds. The step size is the length of the weights' step over the "
+        "length of the gradient; for plain SGD it is the learning rate, so the last column is 1.",
+    )
+
+
+def _steps(steps: Sequence[float]) -> str:
+    reached = [step for step in steps if np.isfinite(step)]
+    if len(reached) < len(steps):
+        return f"reached in {len(reached)} of {len(steps)}"
+    return plus_minus(steps, ".0f")
+
+
+def _verdicts(shown: Sequence[Result], options: Options) -> list[Verdict]:
+    steps = {arm.name: [steps_to(TARGET, r) for r in by_arm(shown, arm.name)] for arm in ARMS}
+    late = {arm.name: [late_loss(r) for r in by_arm(shown, arm.name)] for arm in ARMS}
+    shrunk = {
+        arm.name: float(np.mean([step_shrinkage(r) for r in by_arm(shown, arm.name)]))
+        for arm in ARMS
+    }
+    mean = {name: float(np.mean(values)) for name, values in steps.items()}
+    ahead = all(
+        np.isfinite(mean[name])
+        and mean[name] <= 0.8 * mean["SGD"]
+        and all(a <= b for a, b in zip(steps[name], steps["SGD"], strict=True))
+        for name in ("Momentum", "Adam")
+    )
+    smaller = shrunk["AdaGrad"] <= 0.75 and shrunk["AdaGrad"] < shrunk["RMSprop"]
+    ends = {name: float(np.mean(values)) for name, values in late.items()}
+    slower = mean["AdaGrad"] < mean["SGD"] and ends["AdaGrad"] > ends["SGD"]
+    decided = not options.fast  # the thresholds were set for the full training
+    return [
+        Verdict(
+            FASTER,
+            ahead if decided else None,
+            f"steps to 90 %: SGD {mean['SGD']:.0f}, Momentum {mean['Momentum']:.0f}, "
+            f"Adam {mean['Adam']:.0f}",
+        ),
+        Verdict(
+            SMALLER,
+            smaller if decided else None,
+            f"step size, last tenth over first: AdaGrad {shrunk['AdaGrad']:.2f}, "
+            f"RMSprop {shrunk['RMSprop']:.2f}",
+        ),
+        Verdict(
+            SLOWER,
+            slower if decided else None,
+            f"steps to 90 %: AdaGrad {mean['AdaGrad']:.0f}, SGD {mean['SGD']:.0f}; training loss "
+            f"at the end: AdaGrad {ends['AdaGrad']:.2g}, SGD {ends['SGD']:.2g}",
+        ),
+    ]
+
+
+def _warnings(tuning: Sequence[Result], best: Mapping[str, float], options: Options) -> list[str]:
+    found = []
+    if options.fast:
+        found.append("This is the short form: it shows that everything works and decides nothing.")
+    for name, rate in best.items():
+        rates = list(costs(by_arm(tuning, name)))
+        if not options.fast and rate in (rates[0], rates[-1]):
+            found.append(
+                f"The best learning rate of {name}, {rate:g}, is the last of its grid: a better "
+                "one may lie beyond."
+            )
+    return found
+
+
+STUDY = Study(
+    name="optimizers",
+    question=(__doc__ or "").partition("\n")[0],
+    predictions=(FASTER, SMALLER, SLOWER),
+    scientific={"optimizer": ", ".join(arm.name for arm in ARMS)},
+    nuisance={
+        "learning rate": "tuned for each optimizer on a grid 1, 3, 10, ... by the mean validation "
+        f"loss over the training, on seeds {TUNING_SEEDS[0]} and {TUNING_SEEDS[1]}; a grid whose "
+        "last rate is best is widened"
+    },
+    fixed={
+        "data": "scikit-learn's digits: 1200 to train, 200 to validate, 397 to test",
+        "network": "64-64-10 with ReLU",
+        "batch": "64",
+        "length": "30 epochs, 570 steps; evaluated every 5 steps",
+        "momentum and betas": "0.9 for Momentum and Nesterov; torch's defaults for the others",
+        "precision": "float64",
+    },
+    metric="steps to 90 % validation accuracy; test accuracy and training loss beside it",
+    seeds="0, 1, 2 (weights and order of the batches); the test part is always the same",
+    plan=plan,
+)

@@ -1,0 +1,168 @@
+"""One fit through LightningCLI: ``python -m experiments fit``, and what every trial runs."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from argparse import ArgumentError
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from pytorch_lightning.utilities.model_helpers import is_overridden
+from pytorch_lightning.utilities.warnings import PossibleUserWarning
+
+from experiments.refusal import Refusal
+from experiments.training.errors import cause
+from experiments.training.recording import Record
+from experiments.trial import Outcome
+
+
+class FitCLI(LightningCLI):
+    """LightningCLI with ``fit`` alone, which ends with the test set when there is one.
+
+    Input that cannot work is refused in one sentence, before anything is trained.
+    """
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Only ``fit``; fewer parsers are also built faster."""
+        return {"fit": LightningCLI.subcommands()["fit"]}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse the words given, or those of the process."""
+        try:
+            self.config = parser.parse_args(args)
+        except ArgumentError as error:
+            raise Refusal(f"fit: {cause(str(error))}") from error
+
+    def instantiate_classes(self) -> None:
+        """Build trainer, model and data."""
+        try:
+            super().instantiate_classes()
+        except Exception as error:  # whatever a constructor says about its arguments
+            raise Refusal(f"fit: {cause(str(error) or type(error).__name__)}") from error
+
+    def after_fit(self) -> None:
+        """Test what was trained."""
+        if is_overridden("test_step", self.model) and self.datamodule is not None:
+            self.trainer.test(self.model, datamodule=self.datamodule, verbose=False)
+
+
+class SaveConfig(SaveConfigCallback):
+    """Saves the configuration beside the logs; without a logger there is no such place."""
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Save, unless that would drop a file into the working directory."""
+        if trainer.logger is not None:
+            super().setup(trainer, pl_module, stage)
+
+
+def train(config: Path) -> Outcome:
+    """Train as ``fit --config`` does, quietly.
+
+    Args:
+        config: A LightningCLI configuration whose callbacks include a :class:`Record`.
+
+    Returns:
+        What the record kept, and the weights at the end.
+    """
+    with _quiet(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.simplefilter("ignore", PossibleUserWarning)  # advice on speed
+        cli = _fit(["fit", "--config", str(config)], save_config_callback=None)
+    outcome = _record(cli).outcome()
+    said = sorted({str(warning.message).splitlines()[0] for warning in caught})
+    return Outcome(
+        outcome.metrics, outcome.curves, outcome.all_by_hand, outcome.weights, warnings=said
+    )
+
+
+def main(words: Sequence[str]) -> int:
+    """Run ``fit`` as the user asked for it, and print what it led to.
+
+    A configuration that lies beside a trial's result is compared with it.
+    """
+    try:
+        cli = _fit(list(words), save_config_callback=SaveConfig)
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning has said so already
+            return 130
+        raise
+    for name, value in sorted(cli.trainer.callback_metrics.items()):
+        print(f"{name:<16} {float(value):.6g}")
+    for file in cli.config.fit.config or []:
+        stored = Path(str(file)).parent / "result.json"
+        if stored.is_file() and any(isinstance(c, Record) for c in cli.trainer.callbacks):
+            print(_comparison(_record(cli).outcome(), stored))
+    return 0
+
+
+def _fit(words: list[str], **options: Any) -> FitCLI:
+    strict = {"exit_on_error": False, "allow_abbrev": False}
+    with _own_seed():
+        return FitCLI(
+            args=words,
+            parser_kwargs={**strict, "fit": strict},
+            seed_everything_default=0,
+            **options,
+        )
+
+
+@contextmanager
+def _own_seed() -> Iterator[None]:
+    """Keep Lightning's seed out of the environment, where the next fit would find it."""
+    names = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
+    before = {name: os.environ.pop(name, None) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Lightning's notes on devices and seeds are for one fit, not for a hundred."""
+    loggers = [
+        logging.getLogger(name)
+        for name in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _record(cli: FitCLI) -> Record:
+    return next(c for c in cli.trainer.callbacks if isinstance(c, Record))
+
+
+def _comparison(outcome: Outcome, stored: Path) -> str:
+    """Say whether a fit gave what the trial gave whose configuration it used."""
+    expected = json.loads(stored.read_text(encoding="utf-8"))
+    curves = {name: list(curve) for name, curve in outcome.curves.items()}
+    differing = [
+        name
+        for kind, found in (("metrics", dict(outcome.metrics)), ("curves", curves))
+        for name, value in found.items()
+        if json.loads(json.dumps(value)) != expected[kind].get(name)
+    ]
+    if differing:
+        return f"differs from {stored} in {', '.join(differing)}"
+    steps = len(curves["train/loss"])
+    return f"equals {stored} to the last bit: {steps} losses, the validation curves and the test"
+
+
+if __name__ == "__main__":
+    sys.exit(main(["fit", *sys.argv[1:]]))
