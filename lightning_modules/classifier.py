@@ -32,8 +32,9 @@ class Classifier(pl.LightningModule):
     The network gives logits: (N, classes) with CrossEntropyLoss, (N, 1) with the two binary
     losses. Targets are int64 class indices, (N,).
 
-    Logged are ``train/loss`` and ``train/accuracy`` for each step, ``val/...`` and ``test/...``
-    as means over their part, and ``hp/val_loss`` and ``hp/val_accuracy`` for TensorBoard's
+    Logged are ``train/loss`` and ``train/accuracy`` of a batch every ``log_every_n_steps`` steps
+    (an argument of the trainer) and at the end of an epoch, ``val/...`` and ``test/...`` as means
+    over their part, and ``hp/val_loss`` and ``hp/val_accuracy`` for TensorBoard's
     HPARAMS page.
 
     Args:
@@ -94,8 +95,14 @@ class Classifier(pl.LightningModule):
         """Return the mean loss of a batch (x, y)."""
         with self._differentiation():
             loss, logits = self._loss_and_logits(*batch)
-        self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True)
-        self.log("train/accuracy", self._accuracy(logits, batch[1]), on_step=True, on_epoch=False)
+        trainer = self.trainer
+        every = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        if trainer.is_last_batch or (trainer.global_step + 1) % every == 0:
+            # Not at every step: these two calls take as long as a step of a small network, and
+            # what Lightning does not write at this step would be lost.
+            accuracy = self._accuracy(logits, batch[1])
+            self.log("train/loss", loss, on_step=True, on_epoch=False, prog_bar=True)
+            self.log("train/accuracy", accuracy, on_step=True, on_epoch=False)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:

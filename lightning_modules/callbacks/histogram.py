@@ -12,8 +12,13 @@ from torch import Tensor
 # into bins by their edges, as numpy.histogram does, takes sixteen times as long.
 _SHIFT = 20
 _MAGNITUDES = 1 << 11
-# Lower edge of each bin of magnitudes; the last ones are infinity and NaN, where no value falls.
-_EDGES = (np.arange(_MAGNITUDES, dtype=np.uint32) << _SHIFT).view(np.float32).astype(np.float64)
+_INFINITY = 255 << 3
+# Lower edge of each bin of magnitudes. Those from infinity on stay empty.
+_EDGES = (
+    (np.minimum(np.arange(_MAGNITUDES), _INFINITY).astype(np.uint32) << _SHIFT)
+    .view(np.float32)
+    .astype(np.float64)
+)
 # Bins in ascending order: the negative ones end at minus their lower edge, the others where the
 # next one starts.
 _RIGHT_EDGES = np.concatenate([-_EDGES[::-1], _EDGES[1:], [np.inf]])

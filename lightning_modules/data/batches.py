@@ -49,7 +49,7 @@ class Batches:
     """An iterable of batches, each one tensor indexed by a slice of the epoch's order.
 
     It does what a DataLoader does for data in memory, without collating sample by sample: for a
-    batch of 64 digits 10 us instead of 400. Lightning saves and restores its position, so that a
+    batch of 64 digits 11 us instead of 190. Lightning saves and restores its position, so that a
     run that is resumed in the middle of an epoch sees the rest of that epoch and nothing twice.
 
     Args:
@@ -58,6 +58,9 @@ class Batches:
         sampler: The order of the rows. (Lightning looks for ``set_epoch`` under this name.)
         repeats: Times that an epoch passes over the data, in the same order.
     """
+
+    # Lightning asks whatever has a sampler for this one too.
+    batch_sampler = None
 
     def __init__(
         self, tensors: tuple[Tensor, ...], batch_size: int, sampler: Order, repeats: int = 1

@@ -106,7 +106,8 @@ def split(x: np.ndarray, y: np.ndarray, *, validation: int, test: int, standardi
     The permutation is ``numpy.random.RandomState(0).permutation(N)``, a stream that NumPy keeps
     fixed across versions: the first ``test`` samples are the test part, the last ``validation``
     the validation part, those between the training part. The test part is thus the same for
-    every ``validation``.
+    every ``validation``, and the one of scikit-learn's
+    ``train_test_split(x, y, test_size=test, random_state=0)``.
 
     Args:
         x: Inputs scaled to 0..1, (N, ...).

