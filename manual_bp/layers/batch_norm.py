@@ -119,8 +119,8 @@ class BatchNormFunction(Function):
             grad_x = grad_x.to(x_dtype)
         return (
             grad_x,
-            grad_weight.to(weight_dtype) if need_weight else None,
-            grad_bias.to(ctx.bias_dtype) if need_bias else None,
+            grad_weight.to(weight_dtype) if need_weight and grad_weight is not None else None,
+            grad_bias.to(ctx.bias_dtype) if need_bias and grad_bias is not None else None,
             *[None] * 5,
         )
 

@@ -5,6 +5,7 @@ from manual_bp.spec import Spec, specs_in
 FILES = (
     "add",
     "copy",
+    "view",
 )
 
 SPECS: tuple[Spec, ...] = specs_in(__name__, FILES)
