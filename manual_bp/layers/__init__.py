@@ -5,10 +5,12 @@ from manual_bp.spec import Spec, specs_in
 
 FILES = (
     "batch_norm",
+    "convolution",
     "cross_entropy",
     "layer_norm",
     "linear",
     "nll_loss",
+    "pad",
     "relu",
 )
 

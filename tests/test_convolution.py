@@ -1,0 +1,60 @@
+"""What the generated proof leaves out of convolutions: odd "same" padding, three forms of dW."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+
+import manual_bp.functional as F
+from manual_bp.layers import convolution
+from manual_bp.layers.convolution import Geometry
+from manual_bp.spec import Draw
+
+
+@pytest.mark.parametrize("taps", [(2, 3), (3, 4), (4, 2)])
+def test_same_padding_that_is_odd(taps: tuple[int, int]) -> None:
+    draw = Draw()
+    x, weight = draw(2, 3, 5, 6), draw(4, 3, *taps)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns of a copy
+        expected = torch.nn.functional.conv2d(x, weight, padding="same")
+    found = F.conv2d(x, weight, padding="same")
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+    cotangent = draw.fixed(*expected.shape)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, (x, weight), cotangent),
+        torch.autograd.grad(expected, (x, weight), cotangent),
+        rtol=1e-10,
+        atol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("taps", "stride", "padding", "dilation"),
+    [
+        ((3, 2), (1, 1), (0, 0), (1, 1)),
+        ((2, 3), (2, 3), (1, 2), (3, 1)),
+        ((1, 1), (2, 1), (0, 1), (1, 1)),
+    ],
+)
+def test_forms_of_the_weight_gradient_agree(
+    taps: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> None:
+    draw = Draw()
+    x, weight = draw.fixed(3, 4, 8, 9), draw(8, 4 // groups, *taps)
+    y = torch.nn.functional.conv2d(x, weight, None, stride, padding, dilation, groups)
+    grad_y = draw.fixed(*y.shape)
+    (expected,) = torch.autograd.grad(y, weight, grad_y)
+    geometry = Geometry(taps, stride, padding, dilation, groups)
+    forms = [convolution._by_convolution, convolution._by_columns]
+    if groups == 4:
+        forms.append(convolution._by_rows)
+    for form in forms:
+        torch.testing.assert_close(form(x, grad_y, geometry), expected, rtol=1e-10, atol=1e-12)
