@@ -56,7 +56,9 @@ def histogram(values: np.ndarray) -> Histogram | None:
     Returns:
         The histogram, or None where no value is finite.
     """
-    values = values[np.isfinite(values)]
+    finite = np.isfinite(values)
+    if not finite.all():
+        values = values[finite]
     if not len(values):
         return None
     by_bits = np.bincount(values.view(np.uint32) >> _SHIFT, minlength=2 * _MAGNITUDES)
