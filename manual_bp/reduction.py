@@ -40,10 +40,12 @@ def named(reduction: str, size_average: bool | None, reduce: bool | None) -> str
     return reduction
 
 
-def share(grad_y: Tensor, reduction: str, count: int) -> Tensor:
-    """``dL/dl_n``: a number, or a tensor with ``reduction="none"``; in float32 at least."""
+def share(grad_y: Tensor, reduction: str, count: int, slope: float = 1.0) -> Tensor:
+    """``dL/dl_n * slope``: a number, or a tensor with ``reduction="none"``; at least float32."""
     (grad_y,) = widened(grad_y)
-    return grad_y / count if reduction == "mean" else grad_y
+    if reduction == "mean":
+        slope = slope / max(count, 1)  # of no elements there is no gradient to be had
+    return grad_y if slope == 1 else grad_y * slope
 
 
 def times(x: Tensor, factor: Tensor) -> Tensor:

@@ -5,13 +5,25 @@ from manual_bp.spec import Spec, specs_in
 
 FILES = (
     "batch_norm",
+    "binary_cross_entropy",
     "convolution",
     "cross_entropy",
+    "dropout",
+    "gelu",
+    "l1_loss",
     "layer_norm",
+    "leaky_relu",
     "linear",
+    "log_softmax",
+    "mse_loss",
     "nll_loss",
     "pad",
     "relu",
+    "sigmoid",
+    "silu",
+    "smooth_l1_loss",
+    "softmax",
+    "tanh",
 )
 
 #: Every layer, and after them every operation between layers.
