@@ -20,15 +20,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import ElementwiseFunction
+from manual_bp.function import FromOutput
 from manual_bp.ops.copy import copy_
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
-class ReLUFunction(ElementwiseFunction):
+class ReLUFunction(FromOutput):
     """``x`` of any shape."""
-
-    saves = "output"
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:

@@ -4,7 +4,11 @@ from manual_bp.spec import Spec, specs_in
 
 FILES = (
     "add",
+    "clone",
     "copy",
+    "expand",
+    "mul",
+    "permute",
     "view",
 )
 
