@@ -7,9 +7,12 @@ FILES = (
     "clone",
     "copy",
     "expand",
+    "matmul",
     "mul",
     "permute",
+    "sum",
     "view",
+    "where",
 )
 
 SPECS: tuple[Spec, ...] = specs_in(__name__, FILES)

@@ -1,14 +1,14 @@
-r"""Add, with broadcasting: where two paths join; a residual connection is one.
+r"""Add and subtract, with broadcasting: where two paths join; a residual connection is one.
 
 Forward, ``x`` and ``y`` broadcast to a common shape::
 
-    z = x + alpha y
+    z = x + alpha y        z = x - alpha y
 
 Backward: a sum passes its gradient to both of its terms unchanged. A term that was repeated along
 an axis is blamed once per repetition, and the blames add up::
 
     dL/dx = dL/dz          summed over the axes along which x was repeated
-    dL/dy = alpha dL/dz    likewise for y
+    dL/dy = alpha dL/dz    likewise for y; with -alpha for a difference
 
 That the gradient reaches ``x`` undiminished, whatever ``y`` is, is what makes deep residual
 networks trainable: He et al. (2016), "Identity Mappings in Deep Residual Networks", section 2.
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from manual_bp.function import Function
 from manual_bp.ops.copy import copy_
+from manual_bp.ops.expand import kind, reduced
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -37,19 +38,39 @@ class AddFunction(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, y, ctx.alpha = inputs
-        ctx.x_shape = x.shape if isinstance(x, Tensor) else None
-        ctx.y_shape = y.shape if isinstance(y, Tensor) else None
-        ctx.dtypes = [t.dtype if isinstance(t, Tensor) else None for t in (x, y)]
+        ctx.x, ctx.y = kind(x), kind(y)
 
     @staticmethod
     def backward(ctx: Any, grad_z: Tensor) -> tuple[Tensor | None, ...]:
         grad_x = grad_y = None
         if ctx.needs_input_grad[0]:
-            grad_x = grad_z.sum_to_size(ctx.x_shape).to(ctx.dtypes[0])
+            grad_x = reduced(grad_z, *ctx.x)
         if ctx.needs_input_grad[1]:
-            grad_y = grad_z.sum_to_size(ctx.y_shape).to(ctx.dtypes[1])
+            grad_y = reduced(grad_z, *ctx.y)
             if ctx.alpha != 1:
                 grad_y = grad_y * ctx.alpha
+        return grad_x, grad_y, None
+
+
+class SubFunction(Function):
+    """``x`` and ``y``: tensors whose shapes broadcast, or numbers."""
+
+    @staticmethod
+    def forward(x: Tensor | float, y: Tensor | float, alpha: float) -> Tensor:
+        return torch.sub(x, y, alpha=alpha)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, y, ctx.alpha = inputs
+        ctx.x, ctx.y = kind(x), kind(y)
+
+    @staticmethod
+    def backward(ctx: Any, grad_z: Tensor) -> tuple[Tensor | None, ...]:
+        grad_x = grad_y = None
+        if ctx.needs_input_grad[0]:
+            grad_x = reduced(grad_z, *ctx.x)
+        if ctx.needs_input_grad[1]:
+            grad_y = reduced(grad_z, *ctx.y) * -ctx.alpha
         return grad_x, grad_y, None
 
 
@@ -75,12 +96,52 @@ def add_(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
     return copy_(input, add(input, other, alpha=alpha))
 
 
+def sub(input: Tensor | float, other: Tensor | float, *, alpha: float = 1) -> Tensor:
+    """``input - alpha * other`` with its gradients by hand; as ``torch.sub``.
+
+    Args:
+        input: any shape, or a number
+        other: a shape that broadcasts with ``input``'s, or a number
+        alpha: what ``other`` is multiplied by
+
+    Returns:
+        The broadcast shape, in the promoted dtype.
+
+    Raises:
+        RuntimeError: From torch, with both shapes, where they do not broadcast.
+    """
+    return SubFunction.apply(input, other, alpha)
+
+
+def sub_(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
+    """``sub`` in place; as ``Tensor.sub_`` and ``-=``."""
+    return copy_(input, sub(input, other, alpha=alpha))
+
+
+def rsub(input: Tensor, other: Tensor | float, *, alpha: float = 1) -> Tensor:
+    """``other - alpha * input``; as ``torch.rsub`` and ``Tensor.__rsub__``."""
+    return SubFunction.apply(other, input, alpha)
+
+
 def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3), draw(4, 3))
     yield sample(draw(4, 3), draw(3), alpha=-2.5, label="broadcast, alpha")
     yield sample(draw(2, 1, 3), draw(4, 1), label="both broadcast")
     yield sample(draw(4, 3), 2.0, label="a number")
+    yield sample(draw(4, 3), draw.integers(5, 3), label="integers")
+    yield sample(
+        draw(4, 3), draw.values(0.5)[0].detach().float(), label="a scalar of another dtype"
+    )
     yield sample(draw(0, 3), draw(3), label="no examples")
+
+
+def _rsub_samples(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(4, 3), draw(3))
+    yield sample(draw(4, 3), 2, alpha=3, label="a number")
+
+
+def _refused(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(4, 3), draw(4), label="shapes differ")
 
 
 def _bench(draw: Draw) -> Iterator[Sample]:
@@ -97,5 +158,27 @@ SPEC = Spec(
     overrides=(torch.Tensor.add, torch.Tensor.__add__, torch.Tensor.__radd__),
     inplace={torch.Tensor.add_: add_, torch.Tensor.__iadd__: add_},
     samples=_samples,
+    refused=_refused,
     bench=_bench,
+)
+SUB = Spec(
+    name="sub",
+    formula="z = x - alpha y",
+    gradient="dx = dz,  dy = -alpha dz, summed over broadcast axes",
+    manual=sub,
+    native=torch.sub,
+    overrides=(torch.Tensor.sub, torch.Tensor.__sub__, torch.subtract, torch.Tensor.subtract),
+    inplace={torch.Tensor.sub_: sub_, torch.Tensor.__isub__: sub_, torch.Tensor.subtract_: sub_},
+    samples=_samples,
+    refused=_refused,
+    bench=_bench,
+)
+RSUB = Spec(
+    name="rsub",
+    formula="z = y - alpha x",
+    gradient="dx = -alpha dz,  dy = dz, summed over broadcast axes",
+    manual=rsub,
+    native=torch.rsub,
+    overrides=(torch.Tensor.__rsub__,),
+    samples=_rsub_samples,
 )

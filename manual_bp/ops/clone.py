@@ -1,12 +1,9 @@
-r"""Clone: the same numbers in memory of their own, and the same gradient.
+r"""Clone and contiguous: the same numbers in memory of their own.
 
 Forward and backward::
 
     y = x
     dL/dx = dL/dy
-
-An in-place form of an operation whose gradient is told from ``x`` works on a clone of ``x``: what
-is about to be overwritten is what the backward needs.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ from manual_bp.spec import Draw, Sample, Spec, sample
 
 
 class CloneFunction(Function):
-    """``x`` of any shape."""
+    """``x``: any shape; ``memory_format``: how the copy lies in memory."""
 
     @staticmethod
     def forward(x: Tensor, memory_format: torch.memory_format) -> Tensor:
@@ -30,37 +27,43 @@ class CloneFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is needed."""
+        """Nothing is kept."""
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         return grad_y, None
 
 
-def clone(input: Tensor, *, memory_format: torch.memory_format = torch.preserve_format) -> Tensor:
-    """Return a copy of ``input`` with its gradient by hand; as ``torch.clone``.
+def clone(input: Tensor, *, memory_format: torch.memory_format | None = None) -> Tensor:
+    """A copy of ``input``; as ``torch.clone``.
 
     Args:
         input: any shape
-        memory_format: of the copy
-
-    Returns:
-        The shape and dtype of ``input``.
+        memory_format: how the copy lies in memory; None and ``torch.preserve_format``: as ``input``
     """
+    return CloneFunction.apply(input, memory_format or torch.preserve_format)
+
+
+def contiguous(
+    input: Tensor, memory_format: torch.memory_format = torch.contiguous_format
+) -> Tensor:
+    """``input`` itself if it lies so in memory, or else a copy; as ``Tensor.contiguous``."""
+    if input.is_contiguous(memory_format=memory_format):
+        return input
     return CloneFunction.apply(input, memory_format)
 
 
 def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3))
-    yield sample(draw(2, 3, 4, 5), memory_format=torch.channels_last, label="channels last")
+    yield sample(draw(2, 4, 3, 5), memory_format=torch.channels_last, label="channels last")
 
 
-def _bench(draw: Draw) -> Iterator[Sample]:
-    yield sample(draw(64, 512))
-    yield sample(draw(1024, 2048))
+def _contiguous_samples(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw.fixed(3, 4).T.requires_grad_())
+    yield sample(draw(2, 4, 3, 5), memory_format=torch.channels_last, label="channels last")
 
 
-SPEC = Spec(
+CLONE = Spec(
     name="clone",
     formula="y = x",
     gradient="dx = dy",
@@ -68,5 +71,12 @@ SPEC = Spec(
     native=torch.clone,
     overrides=(torch.Tensor.clone,),
     samples=_samples,
-    bench=_bench,
+)
+CONTIGUOUS = Spec(
+    name="contiguous",
+    formula="y = x",
+    gradient="dx = dy",
+    manual=contiguous,
+    native=torch.Tensor.contiguous,
+    samples=_contiguous_samples,
 )
