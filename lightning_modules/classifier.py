@@ -53,6 +53,11 @@ class Classifier(pl.LightningModule):
             the shape that the loss needs.
         TypeError: ``network`` does not build a module.
 
+    Attributes:
+        audit: Which operations of the first training step were by hand, None before it. It sees
+            the loss as the step returns it: Lightning goes on to divide it by the number of
+            accumulated batches, an operation that is always autograd's.
+
     Example::
 
         Classifier(partial(MLP, hidden=(32,)), optimizer=partial(torch.optim.SGD, lr=0.1))
@@ -85,6 +90,7 @@ class Classifier(pl.LightningModule):
             raise TypeError(f"network must build a torch.nn.Module, got {self.network!r}")
         self.loss = getattr(nn, loss)()
         self.loss_name: Loss = loss
+        self.audit: manual_bp.Audit | None = None
         self._random_state: dict[str, Any] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,6 +101,8 @@ class Classifier(pl.LightningModule):
         """Return the mean loss of a batch (x, y)."""
         with self._differentiation():
             loss, logits = self._loss_and_logits(*batch)
+        if self.audit is None:
+            self.audit = manual_bp.audit(loss)
         trainer = self.trainer
         every = max(1, trainer.log_every_n_steps)  # type: ignore[attr-defined]
         if trainer.is_last_batch or (trainer.global_step + 1) % every == 0:
@@ -123,8 +131,9 @@ class Classifier(pl.LightningModule):
         schedule = {"scheduler": self.scheduler(optimizer), "monitor": "val/loss"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
-    def on_train_start(self) -> None:
-        """Open the row of this run on TensorBoard's HPARAMS page; restore the random state."""
+    def on_fit_start(self) -> None:
+        """Open the row of this run on TensorBoard's HPARAMS page."""
+        self.audit = None
         hparams = self._all_hyperparameters()
         # TensorBoard makes a column of those metrics only that are named beside the
         # hyperparameters; the values follow with self.log.
@@ -134,6 +143,9 @@ class Classifier(pl.LightningModule):
                 logger.log_hyperparams(hparams, columns)
             else:
                 logger.log_hyperparams(hparams)
+
+    def on_train_start(self) -> None:
+        """Restore the random state of a run that is resumed."""
         if self._random_state is not None:
             torch.set_rng_state(self._random_state["cpu"])
             if self._random_state["cuda"] and torch.cuda.is_available():
@@ -183,7 +195,7 @@ class Classifier(pl.LightningModule):
     def _save_hyperparameters(self, **builders: Callable[..., Any] | None) -> None:
         descriptions = {name: build and described(build) for name, build in builders.items()}
         lost = [name for name, build in builders.items() if build and descriptions[name] is None]
-        # logger=False: on_train_start writes them together with the metrics of the HPARAMS page.
+        # logger=False: on_fit_start writes them together with the metrics of the HPARAMS page.
         self.save_hyperparameters(ignore=lost, logger=False)
         for name, description in descriptions.items():
             # Under LightningCLI they are plain data already.

@@ -16,7 +16,7 @@ from lightning_modules.callbacks.histogram import histogram, sample
 
 _GROUPS: dict[Stage, str] = {
     "before_clipping": "gradients",
-    "after_clipping": "gradients_after_clipping",
+    "after_clipping": "gradients_clipped",
 }
 
 
@@ -24,7 +24,7 @@ class GradientHistograms(GradientCallback):
     """Show in TensorBoard how the gradient of each parameter is distributed.
 
     Tags are ``gradients/<layer>/<parameter>``; where gradients are clipped, also
-    ``gradients_after_clipping/<layer>/<parameter>``. NaN and infinite values are left out of the
+    ``gradients_clipped/<layer>/<parameter>``. NaN and infinite values are left out of the
     histogram, and their number in the whole gradient is logged as the scalar
     ``gradients_nonfinite/<layer>/<parameter>``.
 

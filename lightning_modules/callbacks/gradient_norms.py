@@ -24,9 +24,10 @@ _SMALLEST = 1e-15
 class GradientNorms(GradientCallback):
     """Log the Euclidean norm of the gradient, of each layer and of all together.
 
-    Tags are ``gradient_norm/before_clipping/total`` and
+    Tags are ``global_gradient_norm/before_clipping`` for all together and
     ``gradient_norm/before_clipping/<layer>``, where a layer's norm covers all its parameters;
-    where gradients are clipped, the same under ``after_clipping``. A norm that is not finite is
+    where gradients are clipped, the same with ``after_clipping``. The global norms thus have a
+    group of their own, on top, also where there are a hundred layers. A norm that is not finite is
     logged as it is: it tells where NaN or infinity begins. Norms go to every logger.
 
     Args:
@@ -51,7 +52,7 @@ class GradientNorms(GradientCallback):
         for name, norm in zip(gradients, norms(list(gradients.values())), strict=True):
             layers.setdefault(module_and_parameter(name)[0] or name, []).append(norm)
         by_layer = {layer: math.hypot(*parts) for layer, parts in layers.items()}
-        metrics = {f"gradient_norm/{stage}/total": math.hypot(*by_layer.values())}
+        metrics = {f"global_gradient_norm/{stage}": math.hypot(*by_layer.values())}
         metrics |= {f"gradient_norm/{stage}/{layer}": norm for layer, norm in by_layer.items()}
         for logger in loggers:
             if isinstance(logger, TensorBoardLogger):

@@ -13,15 +13,13 @@ from torch import Tensor
 _SHIFT = 20
 _MAGNITUDES = 1 << 11
 _INFINITY = 255 << 3
-# Lower edge of each bin of magnitudes. Those from infinity on stay empty.
-_EDGES = (
-    (np.minimum(np.arange(_MAGNITUDES), _INFINITY).astype(np.uint32) << _SHIFT)
-    .view(np.float32)
-    .astype(np.float64)
-)
+# Lower edge of each bin of magnitudes. No value falls in those from infinity on, where the edge is
+# 2^128: TensorBoard's page does not take infinity for a number.
+_EDGES = np.full(_MAGNITUDES + 1, 2.0**128)
+_EDGES[:_INFINITY] = (np.arange(_INFINITY, dtype=np.uint32) << _SHIFT).view(np.float32)
 # Bins in ascending order: the negative ones end at minus their lower edge, the others where the
 # next one starts.
-_RIGHT_EDGES = np.concatenate([-_EDGES[::-1], _EDGES[1:], [np.inf]])
+_RIGHT_EDGES = np.concatenate([-_EDGES[-2::-1], _EDGES[1:]])
 
 
 class Histogram(NamedTuple):

@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from torch import Tensor
 
 from lightning_modules.networks.namespace import Namespace, layer
 
 
-class MLP(torch.nn.Sequential):
+class MLP(torch.nn.Module):
     """Linear, normalization, activation, dropout; once per hidden layer, then a linear read-out.
+
+    A linear layer before BatchNorm1d has no bias.
 
     The children are named after what they are and where (``linear1``, ``norm1``, ``activation1``,
     ..., ``output``), so that a plot of their gradients can be read.
@@ -47,13 +50,24 @@ class MLP(torch.nn.Sequential):
             )
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+        # BatchNorm subtracts the mean, so a bias before it would be a parameter without effect; its
+        # gradient is rounding noise, which Adam divides by itself into steps of random sign.
+        bias = normalization != "BatchNorm1d"
         children: OrderedDict[str, torch.nn.Module] = OrderedDict(flatten=nn.Flatten())
         for i, (fan_in, width) in enumerate(pairwise(widths), start=1):
-            children[f"linear{i}"] = nn.Linear(fan_in, width)
+            children[f"linear{i}"] = nn.Linear(fan_in, width, bias=bias)
             if normalization is not None:
                 children[f"norm{i}"] = layer(nn, normalization)(width)
             children[f"activation{i}"] = layer(nn, activation)()
             if dropout:
                 children[f"dropout{i}"] = nn.Dropout(dropout)
         children["output"] = nn.Linear(widths[-1], out_features)
-        super().__init__(children)
+        super().__init__()
+        for name, child in children.items():
+            self.add_module(name, child)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the logits of the inputs x: the children, one after the other."""
+        for child in self.children():
+            x = child(x)
+        return x

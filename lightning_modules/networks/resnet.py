@@ -51,6 +51,14 @@ class ResidualBlock(torch.nn.Module):
         return self.relu2(y + self.shortcut(x))
 
 
+class GlobalAveragePool(torch.nn.Module):
+    """The mean over each feature map: (N, C, H, W) to (N, C, 1, 1)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Pool over windows as large as the maps of x."""
+        return avg_pool2d(x, x.shape[-2:])
+
+
 class ResNet(torch.nn.Module):
     """Stem, stages of residual blocks that halve the image, global average pool, read-out.
 
@@ -77,7 +85,6 @@ class ResNet(torch.nn.Module):
         blocks: Sequence[int] = (1, 1),
         classes: int = 10,
     ) -> None:
-        super().__init__()
         if not channels or len(channels) != len(blocks):
             raise ValueError(
                 "channels and blocks need one entry for each stage, "
@@ -88,28 +95,32 @@ class ResNet(torch.nn.Module):
                 "in_channels, channels, blocks and classes must be positive, "
                 f"got {in_channels}, {tuple(channels)}, {tuple(blocks)} and {classes}"
             )
-        self.stem = nn.Sequential(
-            OrderedDict(
-                conv=nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False),
-                norm=nn.BatchNorm2d(channels[0]),
-                relu=nn.ReLU(),
-            )
+        stem = OrderedDict(
+            conv=nn.Conv2d(in_channels, channels[0], 3, padding=1, bias=False),
+            norm=nn.BatchNorm2d(channels[0]),
+            relu=nn.ReLU(),
         )
-        self.stages = nn.Sequential()
+        children: OrderedDict[str, torch.nn.Module] = OrderedDict(stem=nn.Sequential(stem))
         width = channels[0]
         for i, (stage_width, depth) in enumerate(zip(channels, blocks, strict=True), start=1):
+            stage: OrderedDict[str, torch.nn.Module] = OrderedDict()
             for j in range(1, depth + 1):
                 stride = 2 if i > 1 and j == 1 else 1
-                block = ResidualBlock(nn, width, stage_width, stride)
-                self.stages.add_module(f"stage{i}_block{j}", block)
+                stage[f"block{j}"] = ResidualBlock(nn, width, stage_width, stride)
                 width = stage_width
-        self.flatten = nn.Flatten()
-        self.output = nn.Linear(width, classes)
+            children[f"stage{i}"] = nn.Sequential(stage)
+        children["pool"] = GlobalAveragePool()
+        children["flatten"] = nn.Flatten()
+        children["output"] = nn.Linear(width, classes)
+        super().__init__()
+        for name, child in children.items():
+            self.add_module(name, child)
         for module in self.modules():
             if isinstance(module, torch.nn.Conv2d):
                 torch.nn.init.kaiming_normal_(module.weight, mode="fan_out")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits (N, classes) of the images x, (N, in_channels, H, W)."""
-        x = self.stages(self.stem(x))
-        return self.output(self.flatten(avg_pool2d(x, x.shape[-2:])))
+        """Return the logits of the inputs x: the children, one after the other."""
+        for child in self.children():
+            x = child(x)
+        return x

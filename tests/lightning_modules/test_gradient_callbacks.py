@@ -90,7 +90,7 @@ def test_histograms_and_norms_before_and_after_clipping_by_norm(
 
     for name in TRAINED:
         before = board.histograms(run, f"gradients/{tag_of(name)}", 3)
-        after = board.histograms(run, f"gradients_after_clipping/{tag_of(name)}", 3)
+        after = board.histograms(run, f"gradients_clipped/{tag_of(name)}", 3)
         assert list(before) == list(after) == [0, 2, 4]
         for step in before:
             factor = min(1.0, clip / (total(truth[step]) + 1e-6))
@@ -98,22 +98,21 @@ def test_histograms_and_norms_before_and_after_clipping_by_norm(
             assert_histogram(before[step], truth[step][name])
             assert_histogram(after[step], factor * truth[step][name])
     assert board.tags("histograms", run) == {
-        f"{group}/{label}"
-        for group in ("gradients", "gradients_after_clipping")
-        for label in LABELS
+        f"{group}/{label}" for group in ("gradients", "gradients_clipped") for label in LABELS
     }
 
     layers = {"body.0", "head", "scale"}
     for layer in ["total", *layers]:
-        before = board.scalars(run, f"gradient_norm/before_clipping/{layer}", 6)
-        after = board.scalars(run, f"gradient_norm/after_clipping/{layer}", 6)
+        tag = "global_gradient_norm/{}" if layer == "total" else f"gradient_norm/{{}}/{layer}"
+        before = board.scalars(run, tag.format("before_clipping"), 6)
+        after = board.scalars(run, tag.format("after_clipping"), 6)
         assert list(before) == list(after) == list(range(6))
         for step, gradients in enumerate(truth):
             own = {n: g for n, g in gradients.items() if layer == "total" or n.startswith(layer)}
             factor = min(1.0, clip / (total(gradients) + 1e-6))
             assert before[step] == pytest.approx(total(own), rel=1e-6)
             assert after[step] == pytest.approx(factor * before[step], rel=1e-6)
-    norms = {tag for tag in board.tags("scalars", run) if tag.startswith("gradient_norm/")}
+    norms = {tag for tag in board.tags("scalars", run) if "gradient_norm/" in tag}
     assert len(norms) == 2 * (1 + len(layers))
 
 
@@ -126,7 +125,7 @@ def test_clipping_by_value(
         logger=logger,
         callbacks=[GradientHistograms(1), recorder],
     ).fit(Net(), Batches())
-    tag = "gradients_after_clipping/head/weight"
+    tag = "gradients_clipped/head/weight"
     for step, buckets in board.histograms(str(logger.version), tag, 6).items():
         gradient = recorder.gradients[step]["head.weight"]
         assert gradient.abs().max() > 0.1
@@ -140,9 +139,9 @@ def test_without_clipping_there_is_no_second_set(
     trainer(logger=logger, callbacks=[GradientHistograms(1), GradientNorms()]).fit(Net(), Batches())
     run = str(logger.version)
     board.histograms(run, "gradients/scale", 6)
-    board.scalars(run, "gradient_norm/before_clipping/total", 6)
+    board.scalars(run, "global_gradient_norm/before_clipping", 6)
     tags = board.tags("histograms", run) | board.tags("scalars", run)
-    assert not [tag for tag in tags if "after_clipping" in tag]
+    assert not [tag for tag in tags if "clipped" in tag or "after" in tag]
 
 
 class Clipping(Net):
@@ -157,8 +156,8 @@ def test_the_modules_own_clipping_is_seen(
 ) -> None:
     trainer(logger=logger, callbacks=[GradientNorms()]).fit(Clipping(), Batches())
     run = str(logger.version)
-    before = board.scalars(run, "gradient_norm/before_clipping/total", 6)
-    after = board.scalars(run, "gradient_norm/after_clipping/total", 6)
+    before = board.scalars(run, "global_gradient_norm/before_clipping", 6)
+    after = board.scalars(run, "global_gradient_norm/after_clipping", 6)
     assert after == pytest.approx({step: norm / 2 for step, norm in before.items()}, rel=1e-6)
 
 
@@ -174,9 +173,9 @@ def test_accumulated_gradients_are_seen_once_and_whole(
         callbacks=[GradientHistograms(1), GradientNorms()],
     ).fit(net, Batches())
     run = str(logger.version)
-    norms = board.scalars(run, "gradient_norm/before_clipping/total", 2)
+    norms = board.scalars(run, "global_gradient_norm/before_clipping", 2)
     if clip:
-        after = board.scalars(run, "gradient_norm/after_clipping/total", 2)
+        after = board.scalars(run, "global_gradient_norm/after_clipping", 2)
         assert after == pytest.approx({0: clip, 1: clip}, rel=1e-5)
     histograms = board.histograms(run, "gradients/head/weight", 2)
     assert list(norms) == list(histograms) == [0, 1]
@@ -207,7 +206,7 @@ def test_gradients_are_unscaled_under_mixed_precision(
         callbacks=[GradientHistograms(1), GradientNorms()],
     ).fit(net, Batches(batches))
     run = str(logger.version)
-    norms = board.scalars(run, "gradient_norm/before_clipping/total", 3)
+    norms = board.scalars(run, "global_gradient_norm/before_clipping", 3)
     buckets = board.histograms(run, "gradients/scale", 3)
     for step, batch in enumerate(batches):
         net.zero_grad()
@@ -258,7 +257,7 @@ def test_nan_and_infinity_survive(
     bad = {t for t in board.tags("scalars", run) if t.startswith("gradients_nonfinite/")}
     assert bad == {"gradients_nonfinite/body.0/weight", "gradients_nonfinite/head/weight"}
     assert not math.isfinite(board.scalars(run, "gradient_norm/before_clipping/body.0", 1)[0])
-    assert not math.isfinite(board.scalars(run, "gradient_norm/before_clipping/total", 1)[0])
+    assert not math.isfinite(board.scalars(run, "global_gradient_norm/before_clipping", 1)[0])
 
 
 class Adversarial(pl.LightningModule):
@@ -294,7 +293,7 @@ def test_manual_optimization_shows_what_each_optimizer_receives(
     # every second step of both optimizers, though Lightning counts their steps together
     for layer in ("critic", "generator"):
         assert list(board.scalars(run, f"gradient_norm/after_clipping/{layer}", 2)) == [0, 2]
-        assert list(board.histograms(run, f"gradients_after_clipping/{layer}/bias", 2)) == [0, 2]
+        assert list(board.histograms(run, f"gradients_clipped/{layer}/bias", 2)) == [0, 2]
     critic = board.scalars(run, "gradient_norm/after_clipping/critic", 2)
     assert critic == pytest.approx({0: 0.01, 2: 0.01}, rel=1e-3)
 
@@ -340,7 +339,7 @@ def test_an_optimizer_that_calls_back_is_logged_once_a_step(
     net = Net(lambda p: torch.optim.LBFGS(p, lr=0.1, max_iter=4))
     trainer(logger=logger, callbacks=[GradientHistograms(1), GradientNorms()]).fit(net, Batches())
     run = str(logger.version)
-    assert list(board.scalars(run, "gradient_norm/before_clipping/total", 6)) == list(range(6))
+    assert list(board.scalars(run, "global_gradient_norm/before_clipping", 6)) == list(range(6))
     assert list(board.histograms(run, "gradients/scale", 6)) == list(range(6))
 
 
@@ -354,10 +353,10 @@ def test_several_loggers(board: Any, trainer: MakeTrainer, recorder: Any) -> Non
     ).fit(Net(), Batches())
     for run in ("several_a", "several_b"):
         assert len(board.histograms(run, "gradients/head/weight", 6)) == 6
-        norms = board.scalars(run, "gradient_norm/before_clipping/total", 6)
+        norms = board.scalars(run, "global_gradient_norm/before_clipping", 6)
         assert norms[5] == pytest.approx(total(recorder.gradients[5]), rel=1e-6)
     rows = (board.logdir / "several_csv" / "metrics.csv").read_text().splitlines()
-    assert "gradient_norm/before_clipping/total" in rows[0]
+    assert "global_gradient_norm/before_clipping" in rows[0]
     assert len(rows) == 7
 
 

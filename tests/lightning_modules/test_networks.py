@@ -64,23 +64,38 @@ def test_names_say_what_and_where() -> None:
     layers = ["linear", "norm", "activation", "dropout"]
     expected = ["flatten", *(f"{layer}{i}" for i in (1, 2) for layer in layers), "output"]
     assert [name for name, _ in mlp.named_children()] == expected
-    blocks = [name for name, _ in ResNet(torch.nn, blocks=(1, 2)).stages.named_children()]
-    assert blocks == ["stage1_block1", "stage2_block1", "stage2_block2"]
+    blocks = [
+        name for name, m in ResNet(torch.nn, blocks=(1, 2)).named_modules() if hasattr(m, "conv1")
+    ]
+    assert blocks == ["stage1.block1", "stage2.block1", "stage2.block2"]
 
 
 def test_resnet_halves_the_image_at_each_stage_and_pools_what_is_left() -> None:
     net = ResNet(torch.nn, channels=(3, 4, 5), blocks=(1, 2, 1))
-    assert net.stages(net.stem(torch.randn(2, 1, 9, 8))).shape == (2, 5, 3, 2)
+    seen = []
+    pool = net.get_submodule("pool")
+    pool.register_forward_hook(lambda _, maps, pooled: seen.extend([*maps, pooled]))
+    net(torch.randn(2, 1, 9, 8))
+    maps, pooled = seen
+    assert maps.shape == (2, 5, 3, 2)
+    torch.testing.assert_close(pooled[..., 0, 0], maps.mean((2, 3)))
     # No dead end: a block whose residual branch is silent passes its input on.
-    block = copy.deepcopy(net.stages.stage2_block2)
-    torch.nn.init.zeros_(block.norm2.weight)
+    block = copy.deepcopy(net.get_submodule("stage2.block2"))
+    torch.nn.init.zeros_(block.get_parameter("norm2.weight"))
     x = torch.rand(2, 4, 5, 5)
     assert torch.equal(block(x), x)
 
 
+def test_a_bias_before_batch_norm_would_have_no_effect() -> None:
+    for normalization, biased in ((None, True), ("LayerNorm", True), ("BatchNorm1d", False)):
+        mlp = MLP(torch.nn, normalization=normalization)
+        assert ("linear1.bias" in mlp.state_dict()) == biased
+        assert "output.bias" in mlp.state_dict()
+
+
 def test_he_initialization() -> None:
-    conv = ResNet(torch.nn, channels=(64, 64)).stages.stage1_block1.conv1
-    assert float(conv.weight.detach().std()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+    conv = ResNet(torch.nn, channels=(64, 64)).get_parameter("stage1.block1.conv1.weight")
+    assert float(conv.detach().std()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
 
 
 @pytest.mark.parametrize(
