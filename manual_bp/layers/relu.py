@@ -22,6 +22,7 @@ from torch import Tensor
 
 from manual_bp.function import FromOutput
 from manual_bp.ops.copy import copy_
+from manual_bp.ops.where import where_nonzero
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -35,8 +36,7 @@ class ReLUFunction(FromOutput):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
-        # Where y <= 0 it is 0, the very gradient wanted: no third operand has to be made.
-        return torch.where(y <= 0, y, grad_y)
+        return where_nonzero(y, grad_y)
 
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
