@@ -51,6 +51,11 @@ def pairs(results: Sequence[Result], same: Callable[[Result], Hashable]) -> list
     return found
 
 
+def text(difference: float) -> str:
+    """A difference in two digits; a plain 0 when every bit is the same."""
+    return f"{difference:.1e}" if difference else "0"
+
+
 def verdict(results: Sequence[Result], matched: Sequence[Pair]) -> tuple[str, bool | None]:
     """One sentence on the agreement and the audit, and whether all is well.
 
@@ -66,8 +71,8 @@ def verdict(results: Sequence[Result], matched: Sequence[Pair]) -> tuple[str, bo
         well = max(loss, weights) <= LIMIT
         sentences.append(
             f"Manual and autograd {'agree' if well else 'PART'}: over {len(matched)} pairs of "
-            f"trainings the largest relative difference is {loss:.1e} in the loss of any step and "
-            f"{weights:.1e} in the final weights (limit {LIMIT:.0e})."
+            f"trainings the largest relative difference is {text(loss)} in the loss of any step "
+            f"and {text(weights)} in the final weights (limit {LIMIT:.0e})."
         )
     else:
         sentences.append("Only one kind of gradients was run, so there is nothing to compare.")

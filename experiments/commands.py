@@ -31,7 +31,7 @@ def main(arguments: argparse.Namespace) -> int:
         findings, current = engine.replay(study, options)
         ran = 0
     else:
-        console.print(f"[bold]{study.question}[/]", highlight=False)
+        terminal.tell(console, f"[bold]{study.question}[/]")
         try:
             findings, ran = engine.run(study, options, console)
         except engine.Interrupted as interrupted:

@@ -145,7 +145,7 @@ def _home(package: str) -> Path:
 def write(folder: Path, trial: Trial, outcome: Outcome, seconds: float) -> None:
     """Keep a result: the weights first, then ``result.json`` in one step."""
     with replacing(folder / "weights.npz") as part, part.open("wb") as file:
-        np.savez(file, **outcome.weights)
+        np.savez(file, allow_pickle=False, **outcome.weights)
     record = {
         "trial": trial.name,
         "labels": dict(trial.labels),

@@ -96,7 +96,7 @@ def _start(final: Sequence[Result]) -> Canvas:
             steps, accuracy.min(0), accuracy.max(0), color=colour, alpha=0.13, linewidth=0
         )
     axes.axhline(0.9, color=style.INK, linestyle=":", linewidth=1)
-    axes.set(xlim=(0, 150), ylim=(0, 1.0))
+    axes.set(xlim=(0, 150), ylim=(0.3, 1.0))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     style.legend(axes)
     return figure
@@ -123,6 +123,7 @@ def _step_sizes(final: Sequence[Result]) -> Canvas:
         sizes = _epochs(ratios / np.median(ratios[:, :EPOCH], axis=1, keepdims=True)).mean(0)
         axes.plot(np.arange(1, len(sizes) + 1)[EPOCH:], sizes[EPOCH:], color=colour, label=name)
     axes.set_xlim(0, len(sizes))
+    style.plain_ticks(axes.yaxis, (0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10))
     style.legend(axes)
     return figure
 
@@ -146,25 +147,18 @@ def _rates(tuning: Sequence[Result], best: Mapping[str, float]) -> Canvas:
             markeredgecolor=colour,
             markeredgewidth=1.6,
         )
+    style.plain_ticks(axes.yaxis, (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10))
     style.legend(axes)
     return figure
 
 
 def _agreement(matched: Sequence[Pair]) -> Canvas:
-    figure, axes = style.panel(
-        "training step", "relative difference of the loss", yscale="log", size=(5.4, 3.9)
-    )
+    figure, axes = style.panel("training step", "relative difference of the loss", yscale="log")
+    worst = {}
     for name, colour in COLOURS.items():
         own = [pair.steps for pair in matched if pair.manual.trial.labels["arm"] == name]
-        worst = np.max(np.stack(own), axis=0)
-        steps = np.arange(1, len(worst) + 1)
-        axes.plot(
-            steps, np.where(worst > 0, worst, np.nan), color=colour, label=name, linewidth=1.1
-        )
-    axes.axhline(LIMIT, color=style.INK, linestyle="--", linewidth=1)
-    axes.axhline(2.0**-53, color=style.INK, linestyle=":", linewidth=1)
-    axes.set(xlim=(0, len(worst)), ylim=(2e-17, 1e-8))
-    style.legend(axes)
+        worst[name] = np.max(np.stack(own), axis=0), colour
+    style.differences(axes, np.arange(1, len(matched[0].steps) + 1), worst)
     return figure
 
 

@@ -7,13 +7,21 @@ readers can tell apart (after Okabe & Ito 2008, without the yellow).
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from experiments.agreement import LIMIT
+from experiments.trial import Array
 
 INK = "#010203"
 """Stands for the page's text colour."""
@@ -21,7 +29,7 @@ INK = "#010203"
 BLUE, ORANGE, GREEN = "#2f7fc1", "#e08a00", "#0a9b74"
 RED, PINK, SKY, GREY = "#d9541e", "#c86ba0", "#58b0e0", "#8a8a8a"
 
-_RC = {
+_RC: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
     "axes.titlesize": 10,
@@ -68,17 +76,43 @@ def panel(
     return figure, axes
 
 
-def legend(axes: Axes, *, columns: int = 4, title: str | None = None) -> None:
-    """A legend above the axes, where it hides no data."""
+def legend(axes: Axes, *, columns: int = 4, handles: Sequence[Artist] | None = None) -> None:
+    """A legend above the axes, where it hides no data; of what is labelled, or of handles."""
     with matplotlib.rc_context(_RC):
         axes.legend(
+            handles=handles or axes.get_legend_handles_labels()[0],
             loc="lower center",
             bbox_to_anchor=(0.5, 1.0),
             ncols=columns,
-            title=title,
             handlelength=1.4,
             columnspacing=1.2,
         )
+
+
+def plain_ticks(axis: Axis, ticks: Sequence[float]) -> None:
+    """On a log axis over a decade or two, ticks at these values, written as plain numbers."""
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_locator(NullLocator())
+
+
+def differences(axes: Axes, steps: Array, curves: Mapping[str, tuple[Array, str]]) -> None:
+    """Relative differences on a log axis, with the limit and the last bit of float64.
+
+    Args:
+        axes: With a logarithmic y axis.
+        steps: The training steps.
+        curves: By label, the differences and their colour; a difference of zero leaves a gap.
+    """
+    axes.set(xlim=(0, steps[-1]), ylim=(2e-17, 1e-8))
+    for label, (values, colour) in curves.items():
+        shown = np.where(values > 0, values, np.nan)
+        axes.plot(steps, shown, color=colour, label=label, linewidth=1.1)
+    axes.axhline(LIMIT, color=INK, linestyle="--", linewidth=1)
+    axes.axhline(2.0**-53, color=INK, linestyle=":", linewidth=1)
+    if not any(values.any() for values, _ in curves.values()):
+        axes.text(0.5, 0.5, "no difference in any bit", transform=axes.transAxes, ha="center")
+    legend(axes)
 
 
 def svg(figure: Figure, name: str, description: str) -> str:

@@ -75,7 +75,7 @@ def train(config: Path) -> Outcome:
         warnings.simplefilter("always")
         warnings.simplefilter("ignore", PossibleUserWarning)  # advice on speed
         cli = _fit(["fit", "--config", str(config)], save_config_callback=None)
-    outcome = _record(cli).outcome()
+    outcome = _records(cli)[0].outcome()
     said = sorted({str(warning.message).splitlines()[0] for warning in caught})
     return Outcome(
         outcome.metrics, outcome.curves, outcome.all_by_hand, outcome.weights, warnings=said
@@ -97,8 +97,8 @@ def main(words: Sequence[str]) -> int:
         print(f"{name:<16} {float(value):.6g}")
     for file in cli.config.fit.config or []:
         stored = Path(str(file)).parent / "result.json"
-        if stored.is_file() and any(isinstance(c, Record) for c in cli.trainer.callbacks):
-            print(_comparison(_record(cli).outcome(), stored))
+        if stored.is_file() and _records(cli):
+            print(_comparison(_records(cli)[0].outcome(), stored))
     return 0
 
 
@@ -144,8 +144,9 @@ def _quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _record(cli: FitCLI) -> Record:
-    return next(c for c in cli.trainer.callbacks if isinstance(c, Record))
+def _records(cli: FitCLI) -> list[Record]:
+    callbacks: list[pl.Callback] = getattr(cli.trainer, "callbacks", [])
+    return [callback for callback in callbacks if isinstance(callback, Record)]
 
 
 def _comparison(outcome: Outcome, stored: Path) -> str:
