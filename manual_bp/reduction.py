@@ -78,7 +78,7 @@ def constants(function: str, **arguments: Tensor | None) -> None:
 
 
 class WeightedFunction(Function):
-    """``losses`` and ``weight``: any shape, the same; ``over`` the weights or the elements."""
+    """``losses``: any shape; ``weight``: one that broadcasts to it."""
 
     @staticmethod
     def forward(losses: Tensor, weight: Tensor, reduction: str, over_weights: bool) -> Tensor:
@@ -102,10 +102,14 @@ class WeightedFunction(Function):
         normalized = ctx.reduction == "mean" and ctx.over_weights
         g = g / w.sum() if normalized else share(g, ctx.reduction, l.numel())
         if ctx.needs_input_grad[0]:
-            grad_losses = (g * w).to(losses.dtype)
+            grad_losses = (g * w).to(losses.dtype).expand_as(losses)
         if ctx.needs_input_grad[1]:
-            mean = (l * w).sum() / w.sum() if normalized else 0
-            grad_weight = (g * (l - mean)).to(weight.dtype)
+            if normalized:
+                mean = (l * w).sum() / w.sum()
+                grad_weight = g * (l.sum_to_size(weight.shape) - mean)
+            else:
+                grad_weight = (g * l).sum_to_size(weight.shape)
+            grad_weight = grad_weight.to(weight.dtype)
         return grad_losses, grad_weight, None, None
 
 
@@ -114,7 +118,7 @@ def weighted(losses: Tensor, weight: Tensor, reduction: str, over_weights: bool 
 
     Args:
         losses: any shape
-        weight: the same shape
+        weight: a shape that broadcasts to it
         reduction: "none", "sum" or "mean"
         over_weights: whether "mean" divides by the sum of the weights, or by their number
 

@@ -79,6 +79,8 @@ class CrossEntropyFunction(Function):
         x, target, weight = ctx.saved_tensors
         axis, s = class_axis(x), ctx.smoothing
         classes = x.shape[axis]
+        if classes == 0:  # no label can be right, but all may be ignored
+            return torch.zeros_like(x), None, None, None, None, None
         g, r, label = counted(
             grad_y, target, weight, ctx.ignore_index, ctx.reduction, classes
         )  # dL/dl_n, and the same times w_{t_n}
@@ -120,10 +122,10 @@ class SoftCrossEntropyFunction(Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, target, weight = ctx.saved_tensors
         axis, s = class_axis(x), ctx.smoothing
-        classes = x.shape[axis]
+        classes = max(x.shape[axis], 1)
         logits, t = widened(x, target)
         w = 1 if weight is None else _along(weight, axis, x.dim())
-        g = share(grad_y, ctx.reduction, x.numel() // classes if classes else 0)  # dL/dl_n
+        g = share(grad_y, ctx.reduction, x.numel() // classes)  # dL/dl_n
         g = g.unsqueeze(axis) if ctx.reduction == "none" else g
         smoothed = t * (1 - s) + s / classes if s > 0 else t
         grad_x = grad_target = grad_weight = None

@@ -84,10 +84,11 @@ class NLLLossFunction(Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         target, weight = ctx.saved_tensors
         axis, classes = ctx.axis, ctx.shape[ctx.axis]
-        _, r, label = counted(grad_y, target, weight, ctx.ignore_index, ctx.reduction, classes)
-        grad_x = torch.zeros(ctx.shape, dtype=ctx.dtype, device=r.device)
-        at = (axis, label.unsqueeze(axis), -r.to(ctx.dtype).unsqueeze(axis))
-        grad_x = grad_x.scatter(*at) if is_recorded() else grad_x.scatter_(*at)
+        grad_x = torch.zeros(ctx.shape, dtype=ctx.dtype, device=grad_y.device)
+        if classes > 0:  # of no classes no label can be right, but all may be ignored
+            _, r, label = counted(grad_y, target, weight, ctx.ignore_index, ctx.reduction, classes)
+            at = (axis, label.unsqueeze(axis), -r.to(ctx.dtype).unsqueeze(axis))
+            grad_x = grad_x.scatter(*at) if is_recorded() else grad_x.scatter_(*at)
         return grad_x, None, None, None, None
 
 
