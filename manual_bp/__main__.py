@@ -6,6 +6,7 @@ import argparse
 import difflib
 import json
 import sys
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -92,7 +93,14 @@ def _list(argv: Sequence[str]) -> int:
     parser = _parser("list")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
     parser.add_argument("--json", action="store_true", help="for a program to read")
+    parser.add_argument(
+        "--missing",
+        action="store_true",
+        help="what of PyTorch's own test registries still has a gradient of autograd",
+    )
     options = parser.parse_args(argv)
+    if options.missing:
+        return _list_missing()
     specs = _chosen(options.names)
     if options.json:
         print(json.dumps([_described(spec) for spec in specs], indent=2))
@@ -119,6 +127,26 @@ def _list(argv: Sequence[str]) -> int:
     _table(("name", "forward", "backward", "modules", "also", "file"), rows)
     modules = sum(len(spec.modules) for spec in specs)
     print(f"{len(specs)} gradients by hand, {modules} modules of torch.nn")
+    return 0
+
+
+def _list_missing() -> int:
+    from manual_bp import coverage
+
+    try:
+        entries = [*coverage.modules(), *coverage.operations()]
+    except ModuleNotFoundError as error:
+        raise Refused(
+            f"--missing reads PyTorch's test registries, which need the package {error.name}: "
+            f"pip install {error.name}"
+        ) from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the registries' samples take deprecated paths on purpose
+        left = [(e.kind, e.name, why) for e, why in coverage.missing(iter(entries))]
+    _table(("kind", "name", "left to autograd"), left)
+    for kind in ("module", "functional", "operation"):
+        total = sum(e.kind == kind for e in entries)
+        print(f"{kind}s: {total - sum(k == kind for k, *_ in left)} of {total} by hand")
     return 0
 
 

@@ -23,9 +23,11 @@ x_m moves x^_m by rstd: the first. Through the mean it moves every x^_k by -rstd
 third. The two sums are, but for 1/M, those of dL/dbias and dL/dweight. In evaluation there is
 no way through mean and variance, and the first term stands alone.
 
-In x itself the three terms are dL/dx = a dL/dy + b x + c, with three numbers to a channel::
+Written out, the three terms are dL/dx = a dL/dy + b (x - mean) + c, three numbers to a channel::
 
-    a = weight rstd,    b = -a rstd 1/M dL/dweight,    c = -a 1/M dL/dbias - b mean
+    a = weight rstd,    b = -a rstd 1/M dL/dweight,    c = -a 1/M dL/dbias
+
+(b x with the mean in c would spare a subtraction, and lose all digits where the mean is large.)
 
 Ioffe & Szegedy (2015), "Batch Normalization", section 3.
 """
@@ -82,6 +84,8 @@ class BatchNormFunction(Function):
         if grad_y is None:
             return (None,) * 8
         x, weight, mean, rstd = ctx.saved_tensors
+        if x.dim() < 2:  # torch takes an empty x without a channel axis, too
+            return torch.zeros_like(x), *[None] * 7
         x_dtype, weight_dtype = x.dtype, None if weight is None else weight.dtype
         need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
         grad_y, x, weight, mean, rstd = widened(grad_y, x, weight, mean, rstd)
@@ -102,20 +106,20 @@ class BatchNormFunction(Function):
         if need_bias or through_statistics:
             grad_bias = grad_y.sum(batch)
         if need_weight or through_statistics:
-            product = (x - mean.view(channels)) * grad_y
-            grad_weight = product.sum(batch) * rstd
+            centred = x - mean.view(channels)
+            grad_weight = (centred * grad_y).sum(batch) * rstd
         if need_x:
             a = rstd if weight is None else weight * rstd
             if not ctx.training:
                 grad_x = grad_y * a.view(channels)
             else:
                 b = -a * rstd * grad_weight / count
-                c = -a * grad_bias / count - b * mean
+                c = -a * grad_bias / count
                 a, b, c = (t.view(channels) for t in (a, b, c))
                 if is_recorded():
-                    grad_x = a * grad_y + b * x + c
+                    grad_x = a * grad_y + b * centred + c
                 else:  # the same in the buffer that is there
-                    grad_x = torch.mul(grad_y, a, out=product).addcmul_(x, b).add_(c)
+                    grad_x = centred.mul_(b).addcmul_(grad_y, a).add_(c)
             grad_x = grad_x.to(x_dtype)
         return (
             grad_x,
