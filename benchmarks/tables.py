@@ -1,7 +1,7 @@
-"""Writes the tables of README.md and docs/layers.md: measured, never typed.
+"""Writes what README.md and docs/layers.md show of the code: measured and copied, never typed.
 
 ``python -m benchmarks.tables`` runs every sample in float64 against autograd and times every
-layer at two sizes; it takes a few minutes.
+layer at two sizes; it takes some minutes. ``--text`` leaves the measurements as they are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import manual_bp
 from manual_bp.bench import time_spec
 from manual_bp.layers import SPECS
 from manual_bp.spec import Draw, Sample, Spec
@@ -40,10 +41,10 @@ FIRST_PAGE = (
 
 def largest_error(spec: Spec) -> float:
     """Largest relative error of a gradient against autograd's in float64, over all samples."""
-    return max(_error(spec, s, i) for i, s in enumerate(spec.samples(Draw())))
+    return max(_error(spec, s) for s in spec.samples(Draw()))
 
 
-def _error(spec: Spec, s: Sample, i: int) -> float:
+def _error(spec: Spec, s: Sample) -> float:
     manual = _gradients(partial(spec.manual, **s.kwargs), s, spec.modifies)
     native = _gradients(partial(spec.native, **s.kwargs), s, spec.modifies)
     return max(
@@ -92,26 +93,49 @@ def markdown(rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in r) + " |" for r in lines)
 
 
-def replace_table(path: Path, table: str) -> None:
-    """Put ``table`` between the two marks of a file."""
-    marks = r"(<!-- table:begin -->\n).*?(<!-- table:end -->)"
-    text = path.read_text(encoding="utf-8")
-    if not re.search(marks, text, re.DOTALL):
-        sys.exit(f"{path}: there is no <!-- table:begin --> ... <!-- table:end -->")
-    path.write_text(
-        re.sub(marks, lambda m: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL), encoding="utf-8"
+def put(path: Path, mark: str, text: str) -> None:
+    """Put ``text`` between the comments ``mark:begin`` and ``mark:end`` of a file."""
+    marks = rf"(<!-- {mark}:begin -->\n).*?(<!-- {mark}:end -->)"
+    page = path.read_text(encoding="utf-8")
+    if not re.search(marks, page, re.DOTALL):
+        sys.exit(f"{path}: there is no <!-- {mark}:begin --> ... <!-- {mark}:end -->")
+    page = re.sub(marks, lambda m: f"{m[1]}{text}\n{m[2]}", page, flags=re.DOTALL)
+    path.write_text(page, encoding="utf-8")
+
+
+def first_check() -> str:
+    """What the two-line comparison of the README prints."""
+    torch.manual_seed(0)
+    x, w, b = (
+        torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((8, 5), (5,), (5,))
     )
+    manual, native = manual_bp.functional.layer_norm, torch.nn.functional.layer_norm
+    return str(manual_bp.check(manual, native, x, [5], w, b)).strip()
+
+
+def fenced(text: str, language: str) -> str:
+    """A block of code in Markdown."""
+    return f"```{language}\n{text.strip()}\n```"
+
+
+def example_layer() -> str:
+    """The layer that the README shows as a whole."""
+    return fenced((ROOT / "manual_bp/layers/tanh.py").read_text(encoding="utf-8"), "python")
 
 
 def main() -> None:
     """Measure, and write both files."""
+    put(ROOT / "README.md", "check", fenced(first_check(), "text"))
+    put(ROOT / "README.md", "layer", example_layer())
+    if "--text" in sys.argv[1:]:
+        return
     rows = {}
     for spec in SPECS:
         rows[spec.name] = row(spec)
         print(" ".join(rows[spec.name][i] for i in (0, 3, 4, 5)), flush=True)
-    replace_table(ROOT / "README.md", markdown([rows[name] for name in FIRST_PAGE]))
+    put(ROOT / "README.md", "table", markdown([rows[name] for name in FIRST_PAGE]))
     deeper = [[cells[0].replace("](", "](../"), *cells[1:]] for cells in rows.values()]
-    replace_table(ROOT / "docs" / "layers.md", markdown(deeper))
+    put(ROOT / "docs" / "layers.md", "table", markdown(deeper))
 
 
 if __name__ == "__main__":
