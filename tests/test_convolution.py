@@ -55,6 +55,6 @@ def test_forms_of_the_weight_gradient_agree(
     geometry = Geometry(taps, stride, padding, dilation, groups)
     forms = [convolution._by_convolution, convolution._by_columns]
     if groups == 4:
-        forms.append(convolution._by_rows)
+        forms.append(convolution._by_products)
     for form in forms:
         torch.testing.assert_close(form(x, grad_y, geometry), expected, rtol=1e-10, atol=1e-12)

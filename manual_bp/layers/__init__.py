@@ -4,6 +4,9 @@ from manual_bp.ops import SPECS as _OPERATIONS
 from manual_bp.spec import Spec, specs_in
 
 FILES = (
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
+    "avg_pool",
     "batch_norm",
     "binary_cross_entropy",
     "convolution",

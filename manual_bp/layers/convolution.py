@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from itertools import product
 from typing import Any, NamedTuple
 
 import torch
@@ -51,6 +50,8 @@ _TRANSPOSED: dict[int, Callable[..., Tensor]] = {
     3: F.conv_transpose3d,
 }
 Places = tuple[int, ...]
+# Numbers that a core keeps at hand while it adds to them.
+_IN_CACHE = 2**17
 
 
 def per_axis(value: Any, dims: int) -> Places:
@@ -134,11 +135,11 @@ def weight_gradient(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
     convolution takes 0.9 to 1.5 of its time where a weight's fan-in is large. It has to lay out
     all of grad_y as weights, which does not pay where they are used few times; there, and in
     float64, for which oneDNN has no convolution at all, a matrix product over columns takes 0.5
-    to 1.7. With one channel a group nothing is left to share between channels: row by row.
+    to 1.7. With one channel a group a product of matrices has nothing to share: plain products.
     """
     if not is_recorded() and x.numel() and x.dtype in (torch.float32, torch.float64):
-        if x.shape[1] == g.groups > 1 and len(g.taps) > 1:
-            return _by_rows(x, grad_y, g)
+        if x.shape[1] == g.groups > 1:
+            return _by_products(x, grad_y, g)
         taps, places = math.prod(g.taps), math.prod(grad_y.shape[2:])
         fan_in = x.shape[1] // g.groups * taps
         if x.dtype == torch.float64 or fan_in <= (places if taps == 1 else 64):
@@ -161,14 +162,20 @@ def _by_convolution(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
     return grad.transpose(0, 1)
 
 
+def _windows(x: Tensor, g: Geometry) -> Tensor:
+    """What each output sees, as a view of the padded input: (N, C, P..., K...)."""
+    if any(g.padding):
+        x = F.pad(x, [e for e in reversed(g.padding) for _ in range(2)])
+    for axis, (size, s, d) in enumerate(zip(g.taps, g.stride, g.dilation, strict=True), 2):
+        x = x.unfold(axis, d * (size - 1) + 1, s)[..., ::d]
+    return x
+
+
 def _by_columns(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
     """Write out the inputs of each output as a column: the sum over p is a matrix product."""
     dims, (examples, channels) = len(g.taps), grad_y.shape[:2]
-    if any(g.padding):
-        x = F.pad(x, _both_sides(g.padding))
-    for axis, (size, s, d) in enumerate(zip(g.taps, g.stride, g.dilation, strict=True), 2):
-        x = x.unfold(axis, d * (size - 1) + 1, s)[..., ::d]  # a view: (N, C, P..., K...)
-    x, grad_y = x.unflatten(1, (g.groups, -1)), grad_y.unflatten(1, (g.groups, -1)).flatten(3)
+    x = _windows(x, g).unflatten(1, (g.groups, -1))
+    grad_y = grad_y.unflatten(1, (g.groups, -1)).flatten(3)  # (N, g, O/g, P)
     places, taps = range(3, 3 + dims), range(3 + dims, 3 + 2 * dims)
     fan_in = x.shape[2] * math.prod(g.taps)
     if fan_in < grad_y.shape[3]:  # a product an example: grad_y stays where it is
@@ -180,30 +187,19 @@ def _by_columns(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
     return grad.reshape(channels, -1, *g.taps)
 
 
-def _by_rows(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
-    """Multiply whole rows of grad_y with whole rows of x; each tap is a diagonal of the product."""
-    (*above, last), (*heights, width) = g.taps, grad_y.shape[2:]
-    x = F.pad(x.transpose(0, 1), _both_sides(g.padding))  # (g, N, Q...)
-    grad_y = grad_y.unflatten(1, (g.groups, -1)).movedim((1, 2, -1), (0, 1, 2))
-    rows = grad_y.flatten(3).flatten(1, 2)  # (g, O/g P', N P...)
-    grads = []
-    for tap in product(*map(range, above)):
-        met = x
-        steps = zip(tap, heights, g.stride, g.dilation, strict=False)  # all but the last axis
-        for axis, (k, size, s, d) in enumerate(steps, 2):
-            met = met.narrow(axis, k * d, (size - 1) * s + 1).unfold(axis, 1, s).squeeze(-1)
-        square = rows @ met.flatten(1, -2)  # (g, O/g P', Q')
-        length = square.shape[2]
-        diagonals = square.as_strided(
-            (square.shape[0], square.shape[1] // width, last, width),
-            (square.stride(0), width * length, g.dilation[-1], length + g.stride[-1]),
-        )
-        grads.append(diagonals.sum(3))
-    return torch.stack(grads, 2).reshape(-1, 1, *g.taps)
-
-
-def _both_sides(padding: Places) -> list[int]:
-    return [e for e in reversed(padding) for _ in range(2)]
+def _by_products(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
+    """Multiply element by element and add up over examples first, a few at a time, in the cache."""
+    dims = len(g.taps)
+    places, taps = range(2, 2 + dims), range(2 + dims, 2 + 2 * dims)
+    x = _windows(x, g).permute(0, *taps, 1, *places).unsqueeze(dims + 2)  # (N, K..., g, 1, P...)
+    grad_y = grad_y.unflatten(1, (g.groups, -1))[:, *(None,) * dims]  # (N, 1..., g, O/g, P...)
+    shape = torch.broadcast_shapes(x.shape[1:], grad_y.shape[1:])
+    count = min(len(x), 1 + _IN_CACHE // math.prod(shape))
+    total = x.new_zeros(count, *shape)
+    for some_x, some_grad_y in zip(x.split(count), grad_y.split(count), strict=True):
+        total[: len(some_x)].addcmul_(some_x, some_grad_y)
+    grad = total.sum((0, *range(-dims, 0)))  # (K..., g, O/g)
+    return grad.flatten(-2).movedim(-1, 0).unsqueeze(1)
 
 
 def _convolve(
