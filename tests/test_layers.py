@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.autograd import gradcheck
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 import manual_bp
 from manual_bp.conformance import assert_equivalent
@@ -47,12 +48,27 @@ def _pair(spec: Spec, s: Sample) -> tuple[Callable[..., Any], Callable[..., Any]
 
 
 def _tensors(result: Any) -> list[Tensor]:
-    results = result if isinstance(result, tuple) else (result,)
-    return [t for t in results if isinstance(t, Tensor) and t.requires_grad]
+    """Those that require a gradient, out of a tensor or of lists and tuples of tensors."""
+    return [t for t in tree_leaves(result) if isinstance(t, Tensor) and t.requires_grad]
 
 
-def _differentiated(args: tuple[Any, ...]) -> list[Tensor]:
-    return [a for a in args if isinstance(a, Tensor) and a.requires_grad]
+_differentiated = _tensors
+
+
+def _of_tensors(
+    f: Callable[..., Any], args: tuple[Any, ...]
+) -> tuple[Callable[..., Any], tuple[Tensor, ...]]:
+    """``f`` as a function of the differentiated tensors alone, and these."""
+    leaves, structure = tree_flatten(args)
+    places = [i for i, a in enumerate(leaves) if isinstance(a, Tensor) and a.requires_grad]
+
+    def call(*tensors: Tensor) -> Any:
+        filled = list(leaves)
+        for place, tensor in zip(places, tensors, strict=True):
+            filled[place] = tensor
+        return f(*tree_unflatten(filled, structure))
+
+    return call, tuple(leaves[i] for i in places)
 
 
 def _seeded(f: Callable[..., Any], *args: Any) -> Any:
@@ -97,7 +113,8 @@ def test_gradcheck(spec: Spec, i: int) -> None:
     if not s.smooth:
         pytest.skip("a kink: a numerical derivative means nothing there")
     manual, _ = _pair(spec, s)
-    assert gradcheck(manual, s.args)
+    call, tensors = _of_tensors(manual, s.args)
+    assert gradcheck(call, tensors)
 
 
 @_each(lambda spec: spec.samples)
@@ -145,20 +162,13 @@ _specs = pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 
 def _loss(f: Callable[..., Any], s: Sample) -> Callable[..., Tensor]:
     """A scalar of the differentiated arguments alone, for torch.func."""
-    places = [i for i, a in enumerate(s.args) if isinstance(a, Tensor) and a.requires_grad]
+    call, _ = _of_tensors(f, s.args)
 
     def loss(*tensors: Tensor) -> Tensor:
-        args = list(s.args)
-        for place, tensor in zip(places, tensors, strict=True):
-            args[place] = tensor
-        return sum((y * y.cos()).sum() for y in _tensors_of(f(*args)))  # type: ignore[return-value]
+        outputs = [t for t in tree_leaves(call(*tensors)) if isinstance(t, Tensor)]
+        return sum((y * y.cos()).sum() for y in outputs if y.is_floating_point())  # type: ignore[return-value]
 
     return loss
-
-
-def _tensors_of(result: Any) -> list[Tensor]:
-    results = result if isinstance(result, tuple) else (result,)
-    return [t for t in results if isinstance(t, Tensor) and t.is_floating_point()]
 
 
 @_specs
