@@ -4,8 +4,11 @@ from manual_bp.spec import Spec, specs_in
 
 FILES = (
     "add",
+    "addmm",
+    "cat",
     "clone",
     "copy",
+    "div",
     "expand",
     "matmul",
     "mul",
