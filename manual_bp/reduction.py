@@ -25,18 +25,22 @@ from torch.nn import _reduction
 
 from manual_bp.function import Function, is_recorded, widened
 
-__all__ = ["constants", "named", "of_difference", "share", "times", "weighted"]
+__all__ = ["constants", "fitted", "named", "of_difference", "share", "times", "weighted"]
 
 
 def named(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
     """``reduction``, or what the two arguments that it replaced say, with torch's warning."""
-    if size_average is None and reduce is None:
+    if size_average is None and reduce is None and reduction != "elementwise_mean":
         return reduction
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        reduction = _reduction.legacy_get_string(size_average, reduce)
+        if size_average is None and reduce is None:  # an old name
+            _reduction.get_enum(reduction)
+            reduction = "mean"
+        else:
+            reduction = _reduction.legacy_get_string(size_average, reduce)
     for warning in caught:  # said again from here, so that it points at the caller's line
-        warnings.warn(warning.message, stacklevel=3)
+        warnings.warn(warning.message, stacklevel=4)
     return reduction
 
 
@@ -53,6 +57,11 @@ def times(x: Tensor, factor: Tensor) -> Tensor:
     return x * factor if is_recorded() else x.mul_(factor)
 
 
+def fitted(grad: Tensor, argument: Tensor) -> Tensor:
+    """``grad``, summed over the axes along which ``argument`` was repeated, in its dtype."""
+    return grad.sum_to_size(argument.shape).to(argument.dtype)
+
+
 def of_difference(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     """``dL/dx`` and ``dL/dtarget`` from the gradient with respect to ``x - target``.
 
@@ -61,9 +70,9 @@ def of_difference(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]
     x, target = ctx.saved_tensors
     grad_x = grad_target = None
     if ctx.needs_input_grad[0]:
-        grad_x = grad.sum_to_size(x.shape).to(x.dtype)
+        grad_x = fitted(grad, x)
     if ctx.needs_input_grad[1]:
-        grad_target = -grad.sum_to_size(target.shape).to(target.dtype)
+        grad_target = -fitted(grad, target)
     return grad_x, grad_target
 
 

@@ -140,6 +140,7 @@ def huber_loss(
         RuntimeError: From torch, for shapes that do not broadcast and ``delta`` not above 0.
         ValueError: For a weight of another shape and an unknown reduction.
     """
+    reduction = named(reduction, None, None)
     if weight is None:
         return HuberLossFunction.apply(input, target, reduction, delta)
     if weight.size() != input.size():
