@@ -42,19 +42,34 @@ class ReshapeFunction(Function):
 
 
 def view_of(function: type[Function], x: Tensor, method: str, *arguments: Any) -> Tensor:
-    """``x.method(*arguments)`` by ``function``, made such that it can be modified in place.
+    """``x.method(*arguments)`` by ``function``, as :func:`open_to_changes`.
 
-    Autograd forbids to modify a view that a Function returned, as it would have to take another
-    backward in place of the Function's: that of the copied slice. As views go, the two are the
-    same linear map, so the ban is lifted here; a view that was modified then shows in the graph
-    as autograd's own ``CopySlices`` and ``AsStridedBackward``, and its gradient is right. Where
-    ``x`` needs no gradient there is nothing to do by hand, and the view is torch's own.
+    Where ``x`` needs no gradient there is nothing to do by hand, and the view is torch's own.
+    """
+    if nothing_to_do(x):
+        return getattr(x, method)(*arguments)
+    return open_to_changes(function.apply(x, method, *arguments))
+
+
+def nothing_to_do(*operands: Any) -> bool:
+    """Whether no operand needs a gradient, as far as can be told: not inside a transform."""
+    if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+        return False
+    return not torch.is_grad_enabled() or not any(
+        isinstance(x, Tensor) and x.requires_grad for x in operands
+    )
+
+
+def open_to_changes(y: Tensor) -> Tensor:
+    """Let a view that a Function returned be modified in place, as torch's own views can be.
+
+    Autograd forbids it, as it would have to take another backward in place of the Function's:
+    that of the copied slice. As views go, the two are the same linear map, so the ban is lifted
+    here. A view that was modified then shows in the graph as autograd's own ``CopySlices`` and
+    ``AsStridedBackward``, and its gradient is right.
     """
     if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
-        return function.apply(x, method, *arguments)
-    if not (x.requires_grad and torch.is_grad_enabled()):
-        return getattr(x, method)(*arguments)
-    y = function.apply(x, method, *arguments)
+        return y
     if y._is_view() and _get_creation_meta(y) == CreationMeta.IN_CUSTOM_FUNCTION:
         _set_creation_meta(y, CreationMeta.DEFAULT)
     return y
