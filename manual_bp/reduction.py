@@ -25,7 +25,7 @@ from torch.nn import _reduction
 
 from manual_bp.function import Function, is_recorded, widened
 
-__all__ = ["constants", "fitted", "named", "of_difference", "share", "times", "weighted"]
+__all__ = ["constants", "fitted", "named", "of_difference", "reduced", "share", "times", "weighted"]
 
 
 def named(reduction: str, size_average: bool | None, reduce: bool | None) -> str:
@@ -42,6 +42,14 @@ def named(reduction: str, size_average: bool | None, reduce: bool | None) -> str
     for warning in caught:  # said again from here, so that it points at the caller's line
         warnings.warn(warning.message, stacklevel=4)
     return reduction
+
+
+def reduced(losses: Tensor, reduction: str) -> Tensor:
+    """``L`` from ``l_n``."""
+    _reduction.get_enum(reduction)  # refuses a word that is none
+    if reduction == "none":
+        return losses
+    return losses.mean() if reduction == "mean" else losses.sum()
 
 
 def share(grad_y: Tensor, reduction: str, count: int, slope: float = 1.0) -> Tensor:
@@ -92,11 +100,9 @@ class WeightedFunction(Function):
     @staticmethod
     def forward(losses: Tensor, weight: Tensor, reduction: str, over_weights: bool) -> Tensor:
         weighted = losses * weight
-        if reduction == "none":
-            return weighted
-        if reduction == "sum" or not over_weights:
-            return weighted.sum() if reduction == "sum" else weighted.mean()
-        return weighted.sum() / weight.sum()
+        if reduction == "mean" and over_weights:
+            return weighted.sum() / weight.sum()
+        return reduced(weighted, reduction)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

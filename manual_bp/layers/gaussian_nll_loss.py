@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function, widened
-from manual_bp.reduction import fitted, share
+from manual_bp.reduction import fitted, reduced, share
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -45,9 +45,7 @@ class GaussianNLLLossFunction(Function):
         losses = 0.5 * (v.log() + (x - target) ** 2 / v)
         if full:
             losses = losses + 0.5 * math.log(2 * math.pi)
-        if reduction == "none":
-            return losses
-        return losses.mean() if reduction == "mean" else losses.sum()
+        return reduced(losses, reduction)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -25,10 +25,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import _reduction
 
 from manual_bp.function import Function, under_autocast, widened
-from manual_bp.reduction import fitted, named, share
+from manual_bp.reduction import fitted, named, reduced, share
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -41,11 +40,9 @@ class KLDivFunction(Function):
             losses = target.exp() * (target - x)
         else:
             losses = torch.xlogy(target, target) - target * x
-        if reduction == "none":
-            return losses
-        if reduction == "mean":
-            return losses.mean()
-        return losses.sum() / (x.shape[0] if reduction == "batchmean" and x.dim() > 0 else 1)
+        if reduction == "batchmean":
+            return losses.sum() / (x.shape[0] if x.dim() > 0 else 1)
+        return reduced(losses, reduction)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -105,8 +102,6 @@ def kl_div(
             stacklevel=3,
         )
     reduction = named(reduction, size_average, reduce)
-    if reduction != "batchmean":
-        _reduction.get_enum(reduction)  # refuses a word that is none
     return KLDivFunction.apply(input, target, reduction, log_target)
 
 
