@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -13,6 +13,9 @@ from manual_bp.conformance.call import Call, is_differentiable
 from manual_bp.conformance.compare import largest
 from manual_bp.conformance.layouts import lay_out
 from manual_bp.conformance.run import Forward, Raised
+
+if TYPE_CHECKING:
+    from manual_bp.conformance.resize import Axis
 
 __all__ = ["Bench", "LeftOut"]
 
@@ -45,6 +48,8 @@ class Bench:
         self.reference = reference
         self.rtol = rtol
         self.seed = seed
+        floats = [call.leaves[i].dtype for i in call.floating]
+        self.eps = max((torch.finfo(dtype).eps for dtype in floats), default=2.0**-52)
         self.generator = torch.Generator().manual_seed(seed)
         self.explicit = bool(call.needs)
         self.call = call if call.needs else call.with_needs(self._find_needs(call))
@@ -97,6 +102,13 @@ class Bench:
             for y in outputs
         ]
 
+    def outputs(self) -> list[Tensor]:
+        """The reference's outputs for the example call; none where it refuses."""
+        try:
+            return Forward(self.reference, self.call, self.seed).outputs
+        except Raised:
+            return []
+
     @cached_property
     def scales(self) -> dict[int, float]:
         """Size of each gradient in the example call, under a cotangent of size one."""
@@ -108,12 +120,40 @@ class Bench:
         return {i: largest(grad) for i, grad in grads.items() if grad is not None}
 
     @cached_property
-    def is_random(self) -> bool:
-        """Whether the reference draws random numbers."""
+    def _output_scales(self) -> list[float]:
+        return [largest(y) for y in self.outputs()]
+
+    def output_scale(self, index: int) -> float:
+        """Size of an output in the example call."""
+        return self._output_scales[index] if index < len(self._output_scales) else 0.0
+
+    @cached_property
+    def own_numbers(self) -> bool:
+        """Whether both sides draw random numbers, but not the same ones under one seed."""
         try:
-            return Forward(self.reference, self.call, self.seed).drew
+            native = Forward(self.reference, self.call, self.seed)
+            manual = Forward(self.manual, self.call, self.seed)
         except Raised:
             return False
+        if not (native.drew and manual.drew):
+            return False
+        pairs = zip(manual.outputs, native.outputs, strict=False)
+        return any(
+            a.shape == b.shape and not torch.allclose(a, b, equal_nan=True) for a, b in pairs
+        )
+
+    def twin(self, call: Call) -> Forward:
+        """What a call is compared with: the reference, or else the function's own plain call."""
+        if self.own_numbers:
+            return Forward(self.manual, call, self.seed)
+        return self.refer(call)
+
+    @cached_property
+    def axes(self) -> list[Axis]:
+        """Dimensions of the inputs that change together."""
+        from manual_bp.conformance.resize import find_axes
+
+        return find_axes(self)
 
     def name(self, leaf: int) -> str:
         """How the report calls an input."""

@@ -41,6 +41,7 @@ class Call:
         layouts: The layout in memory of each leaf that is a tensor.
         needs: Indices of the leaves that require a gradient.
         template: The positional and keyword arguments, with a slot for each leaf.
+        shared: Leaves that are one and the same tensor: index to index of the first.
     """
 
     leaves: tuple[Any, ...]
@@ -48,6 +49,7 @@ class Call:
     layouts: tuple[str, ...]
     needs: frozenset[int]
     template: tuple[tuple[Any, ...], dict[str, Any]]
+    shared: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def of(
@@ -123,6 +125,11 @@ class Call:
         """The call with other tensors requiring a gradient."""
         return replace(self, needs=frozenset(needs))
 
+    def with_same(self, first: int, second: int) -> Call:
+        """The call with one tensor in two places."""
+        call = self.with_leaf(second, self.leaves[first])
+        return replace(call, shared=((second, first),))
+
     def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> Call:
         """The call with every floating-point tensor in ``dtype``; complex ones to match."""
 
@@ -140,8 +147,11 @@ class Call:
     def make(self) -> Made:
         """New tensors for a call; nothing of them is shared with this one or with another."""
         made: list[Any] = []
+        shared = dict(self.shared)
         for i, leaf in enumerate(self.leaves):
-            if isinstance(leaf, Tensor):
+            if i in shared:
+                made.append(made[shared[i]])
+            elif isinstance(leaf, Tensor):
                 tensor = lay_out(leaf, self.layouts[i])
                 made.append(tensor.requires_grad_() if i in self.needs else tensor)
             elif isinstance(leaf, torch.Generator):
@@ -149,18 +159,8 @@ class Call:
             else:
                 made.append(leaf)
 
-        def fill(part: Any) -> Any:
-            if isinstance(part, _Slot):
-                return made[part.index]
-            if isinstance(part, dict):
-                return {key: fill(value) for key, value in part.items()}
-            filled = [fill(value) for value in part]
-            if hasattr(part, "_fields"):
-                return type(part)(*filled)
-            return tuple(filled) if isinstance(part, tuple) else filled
-
         args, kwargs = self.template
-        return Made(fill(args), fill(kwargs), tuple(made))
+        return Made(_fill(args, made), _fill(kwargs, made), tuple(made))
 
     def describe(self) -> str:
         """The arguments in one line: shapes and layouts of tensors, everything else as it is."""
@@ -175,6 +175,22 @@ class Call:
         plain = layout in ("as given", "contiguous")
         shape = "x".join(map(str, leaf.shape)) or "scalar"
         return f"{kind} {shape}" + ("" if plain else f" ({layout})")
+
+
+def _fill(part: Any, made: list[Any]) -> Any:
+    """The structure with its slots filled.
+
+    Not a nested function: one that calls itself is a reference cycle, and would keep the tensors
+    of a call alive that the checker itself looks for.
+    """
+    if isinstance(part, _Slot):
+        return made[part.index]
+    if isinstance(part, dict):
+        return {key: _fill(value, made) for key, value in part.items()}
+    filled = [_fill(value, made) for value in part]
+    if hasattr(part, "_fields"):
+        return type(part)(*filled)
+    return tuple(filled) if isinstance(part, tuple) else filled
 
 
 def is_differentiable(value: Any) -> bool:

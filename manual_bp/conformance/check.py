@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,6 +26,7 @@ from manual_bp.conformance.report import (
     Report,
 )
 from manual_bp.conformance.run import keep_random_state
+from manual_bp.conformance.watchdog import TookTooLong, limit
 
 __all__ = ["assert_equivalent", "check"]
 
@@ -39,6 +42,7 @@ def check(
     dtype: torch.dtype = torch.float64,
     rtol: float = 1e-10,
     keep_going: bool = False,
+    timeout: float = 10.0,
     name: str | None = None,
 ) -> Report:
     """Compare a function with a hand-written gradient to one that autograd differentiates.
@@ -60,6 +64,7 @@ def check(
         dtype: Of the comparison.
         rtol: Largest difference that is accepted, relative to the largest element.
         keep_going: Run all probes even where the example call itself is wrong.
+        timeout: Seconds that a single case may take before it counts as hanging.
         name: Of the function, in the report.
 
     Returns:
@@ -77,14 +82,16 @@ def check(
     chosen = _choose(probes, skip)
     call = Call.of(inputs, kwargs or {}, parameter_names(manual, autograd)).to(dtype)
     results: list[ProbeResult] = []
-    with keep_random_state(), torch.enable_grad():
+    with keep_random_state(), torch.enable_grad(), warnings.catch_warnings():
+        # Derived calls are made on purpose with what deserves a warning (broadcast losses).
+        warnings.simplefilter("ignore")
         bench = Bench(manual, autograd, call, rtol=rtol, seed=seed)
         stop = ""
         for probe in chosen:
             if stop:
                 results.append(_not_run(probe, stop))
                 continue
-            results.append(_run(probe, bench))
+            results.append(_run(probe, bench, timeout))
             if probe.name == "example" and results[-1].status != PASSED and not keep_going:
                 stop = "the example call itself is wrong: put that right first"
                 if results[-1].status == LEFT_OUT:
@@ -142,14 +149,14 @@ def _not_run(probe: Probe, reason: str) -> ProbeResult:
     return ProbeResult(probe.name, probe.finds, NOT_RUN, 0, {reason: 1}, (), 0.0)
 
 
-def _run(probe: Probe, bench: Bench) -> ProbeResult:
+def _run(probe: Probe, bench: Bench, timeout: float) -> ProbeResult:
     start = time.perf_counter()
     reasons: Counter[str] = Counter()
     failures: list[Failure] = []
     count = 0
     for case in probe.cases(bench):
         try:
-            problems = case.judge(bench, case.call)
+            problems = _judge(case, bench, timeout)
         except LeftOut as left_out:
             reasons[str(left_out)] += 1
             continue
@@ -171,7 +178,24 @@ def _run(probe: Probe, bench: Bench) -> ProbeResult:
     )
 
 
+def _judge(case: Case, bench: Bench, timeout: float) -> list[Problem]:
+    """Judge a case; whatever goes wrong meanwhile is a problem, not a traceback."""
+    mode = torch.is_grad_enabled()
+    try:
+        with limit(timeout):
+            return case.judge(bench, case.call)
+    except LeftOut:
+        raise
+    except TookTooLong:
+        return [Problem("hangs", "the call", f"did not end within {timeout:g} s")]
+    except Exception as error:
+        text = f"cannot be compared: {type(error).__name__}: {error}"
+        return [Problem("raised", "the result", text)]
+    finally:
+        torch.set_grad_enabled(mode)
+
+
 def _failure(probe: Probe, case: Case, problem: Problem) -> Failure:
     if not problem.hint and case.hint:
-        problem = Problem(problem.kind, problem.subject, problem.text, problem.mismatch, case.hint)
+        problem = replace(problem, hint=case.hint)
     return Failure(probe.name, case.label, case.call.describe(), problem)

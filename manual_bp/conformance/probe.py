@@ -25,12 +25,14 @@ class Case:
         call: The arguments.
         judge: Says what is wrong with it; may raise ``LeftOut``.
         hint: What a problem usually means that this case finds.
+        shrinks: Whether a smaller call may stand for it in the report.
     """
 
     label: str
     call: Call
     judge: Judge
     hint: str = ""
+    shrinks: bool = True
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.conformance.call import Call, Made, flat_tensors
+from manual_bp.conformance.watchdog import TookTooLong
 
 __all__ = ["Forward", "Raised", "keep_random_state", "seed_all"]
 
@@ -75,6 +76,18 @@ def keep_random_state() -> Iterator[None]:
             random.setstate(python_state)
 
 
+def _put_right(mode: bool, dtype: torch.dtype) -> list[str]:
+    """Undo what a call did to global settings, and say what it was."""
+    changes = []
+    if torch.is_grad_enabled() != mode:
+        torch.set_grad_enabled(mode)
+        changes.append(f"leaves gradients switched {'off' if mode else 'on'} for its caller")
+    if torch.get_default_dtype() != dtype:
+        changes.append(f"leaves {torch.get_default_dtype()} as the default dtype")
+        torch.set_default_dtype(dtype)
+    return changes
+
+
 class Forward:
     """A call that was made, ready for its backward.
 
@@ -82,6 +95,11 @@ class Forward:
         function: What is called.
         call: Its arguments; new copies are made.
         seed: Of the random generators, before the call.
+
+    Attributes:
+        outputs: The tensors of its result.
+        drew: Whether it drew random numbers.
+        left_behind: Global settings that it changed, as phrases; they are put right again.
 
     Raises:
         Raised: when the call raises, with phase ``forward``.
@@ -92,10 +110,15 @@ class Forward:
         self.made: Made = call.make()
         seed_all(seed)
         before = torch.default_generator.get_state()
+        mode, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
         try:
             result = function(*self.made.args, **self.made.kwargs)
+        except TookTooLong:
+            raise
         except Exception as error:
             raise Raised("forward", error) from None
+        finally:
+            self.left_behind = _put_right(mode, dtype)
         self.drew = not torch.equal(before, torch.default_generator.get_state())
         self.outputs = flat_tensors(result)
         self.differentiable = [i for i, output in enumerate(self.outputs) if output.requires_grad]
@@ -138,6 +161,8 @@ class Forward:
                 create_graph=create_graph,
                 allow_unused=True,
             )
+        except TookTooLong:
+            raise
         except Exception as error:
             raise Raised("backward", error) from None
         return dict(zip(sorted(self.call.needs), grads, strict=True))

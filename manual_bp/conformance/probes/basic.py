@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 
+import torch
+from torch import Tensor
+
 from manual_bp.conformance.bench import Bench
-from manual_bp.conformance.layouts import COTANGENT_LAYOUTS, INPUT_LAYOUTS
+from manual_bp.conformance.layouts import COTANGENT_LAYOUTS, INPUT_LAYOUTS, suits
 from manual_bp.conformance.probe import Case, case, probe
 
-__all__ = ["cotangents", "example", "frozen", "layouts"]
+__all__ = ["cotangents", "example", "frozen", "layouts", "outputs"]
 
 
 @probe("example")
 def example(bench: Bench) -> Iterator[Case]:
     """Outputs and gradients of the example call, under random cotangents.
 
-    A cotangent of ones hides whatever sums to zero: nn-zero-to-hero#45, Liger-Kernel#968.
+    A cotangent of ones hides whatever sums to zero, and whatever takes one value for all:
+    nn-zero-to-hero#45, Liger-Kernel#968.
     """
     yield case("as given", bench.call, strict_none=True)
 
@@ -26,7 +30,7 @@ def frozen(bench: Bench) -> Iterator[Case]:
     """Every subset of inputs that require a gradient.
 
     A backward that takes for granted that all do returns gradients in the wrong places, or trips
-    over a None that it saved itself.
+    over a None that it saved itself: an off-by-one in ``ctx.needs_input_grad``.
     """
     hint = "Look at ctx.needs_input_grad: which gradient is computed, and in whose place returned?"
     needs = sorted(bench.call.needs)
@@ -37,16 +41,57 @@ def frozen(bench: Bench) -> Iterator[Case]:
             yield case(f"only {names} requires a gradient", bench.call.with_needs(subset), hint)
 
 
+@probe("unused outputs")
+def outputs(bench: Bench) -> Iterator[Case]:
+    """Each of several outputs used alone, so that the cotangents of the others are None.
+
+    The second output's gradient is forgotten, or ``None`` is multiplied: pytorch#1712.
+    """
+    hint = "Look at the gradients of the outputs one by one: which is used, and what if it is None?"
+    found = bench.outputs()
+    if len(found) > 1:
+        for i, output in enumerate(found):
+            if output.requires_grad:
+                yield case(f"only output {i} is used", bench.call, hint, only=i)
+
+
 @probe("cotangents")
 def cotangents(bench: Bench) -> Iterator[Case]:
-    """Cotangents in every layout, of every size, with zeros and one-hot.
+    """Cotangents in every layout and of every size, with zeros, ones and one-hot.
 
-    A kernel that assumes contiguous gradients reads the wrong numbers after a transpose or an
-    expand: pytorch#194719, pytorch#195210, flash-attention#355.
+    A kernel that assumes contiguous gradients reads the wrong numbers after a transpose, a narrow
+    or an expand: pytorch#194719, pytorch#195210, flash-attention#355, FlagGems#5212. A backward is
+    linear in its cotangent; one that clips or normalises is not.
     """
     hint = "The backward depends on the strides of grad_output: index it, or make it contiguous."
+    found = [y for y in bench.outputs() if y.requires_grad]
     for layout in COTANGENT_LAYOUTS:
-        yield case(f"cotangent {layout}", bench.call, hint, cotangent=layout)
+        if any(suits(layout, y) for y in found):
+            yield case(f"cotangent {layout}", bench.call, hint, cotangent=layout)
+    hint = "A gradient is linear in grad_output: nothing may be clipped, rounded or divided by it."
+    for label, change in _changes(bench).items():
+        yield case(f"cotangent {label}", bench.call, hint, change=change)
+
+
+def _changes(bench: Bench) -> dict[str, Callable[[Tensor], Tensor]]:
+    def one_hot(g: Tensor) -> Tensor:
+        hot = torch.zeros_like(g)
+        if g.numel():
+            hot.view(-1)[int(bench.integers(0, g.numel(), ()))] = 1
+        return hot
+
+    def half_zero(g: Tensor) -> Tensor:
+        return torch.where(bench.draw(g).real > 0, g, torch.zeros_like(g))
+
+    return {
+        "of ones": torch.ones_like,
+        "of zeros": torch.zeros_like,
+        "one-hot": one_hot,
+        "half zeros": half_zero,
+        "times 1e3": lambda g: g * 1e3,
+        "times 1e20": lambda g: g * 1e20,
+        "times 1e-20": lambda g: g * 1e-20,
+    }
 
 
 @probe("layouts")
@@ -54,10 +99,15 @@ def layouts(bench: Bench) -> Iterator[Case]:
     """Inputs in every layout: transposed, strided, expanded, with a storage offset.
 
     Code that walks through memory instead of through indices is right for contiguous inputs only:
-    pytorch#194719, Liger-Kernel#1375.
+    optimized-fused-ssim#1, pytorch#69997, pytorch#30303; for channels last, pytorch#140913.
     """
     hint = "The result depends on the strides of an input: index it, or make it contiguous."
     for layout in INPUT_LAYOUTS:
         call = bench.call.with_layout(layout)
         if call.layouts != bench.call.layouts:
             yield case(f"inputs {layout}", call, hint)
+    if len(bench.call.tensors) > 1:
+        for i in bench.call.tensors:
+            call = bench.call.with_layout("transposed", [i])
+            if call.layouts != bench.call.layouts:
+                yield case(f"{bench.name(i)} transposed", call, hint)

@@ -47,6 +47,24 @@ class _Second:
         ]
         self.first = forward.backward(self.cotangents, create_graph=True)
 
+    def refused(self) -> bool:
+        """Whether a node that only raises stands in the graph of the gradients.
+
+        once_differentiable puts it there. It is not connected to the inputs, so that asking for
+        their gradients alone passes it by; ``backward()`` does not.
+        """
+        seen = set()
+        nodes = [grad.grad_fn for grad in self.first.values() if grad is not None]
+        while nodes:
+            node = nodes.pop()
+            if node is None or node in seen:
+                continue
+            if node.name().rsplit("::", 1)[-1] == "Error":
+                return True
+            seen.add(node)
+            nodes += [following for following, _ in node.next_functions]
+        return False
+
     def differentiate(self, directions: dict[int, Tensor]) -> list[Tensor | None] | None:
         """Gradients by the inputs, then by the cotangents; None where nothing depends on them."""
         pairs = [
@@ -81,6 +99,8 @@ def _honest(raised: Raised) -> bool:
 
 
 def _judge_second(bench: Bench, call: Call) -> list[Problem]:
+    if bench.own_numbers:
+        raise LeftOut("both sides draw random numbers of their own")
     native = bench.refer(call)
     cotangents = bench.cotangents(native.outputs)
     if all(g is None for g in cotangents):
@@ -91,15 +111,19 @@ def _judge_second(bench: Bench, call: Call) -> list[Problem]:
         second = expected.differentiate(directions)
     except Raised as raised:
         raise LeftOut(f"the reference has no second order ({raised.message})") from None
-    manual = try_manual(bench, call, may_refuse=False)
+    manual = try_manual(bench, call)
     if isinstance(manual, Problem):
         return [manual]
     try:
         got = _Second(manual, cotangents)
-        problems = compare_gradients(bench, call, got.first, _detached(expected.first), Terms())
+        problems = compare_gradients(
+            bench, call, got.first, _detached(expected.first), Terms(), cotangents
+        )
         problems = [p for p in problems if p.kind != "attached"]
         if problems or second is None:
             return problems
+        if got.refused():
+            raise LeftOut("not supported, and says so (once_differentiable)")
         result = got.differentiate(directions)
     except Raised as raised:
         if _honest(raised):

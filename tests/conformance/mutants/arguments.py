@@ -182,7 +182,7 @@ class LeakyFixed(Function):
 
     @staticmethod
     def backward(ctx, g):
-        return g * torch.where(ctx.saved_tensors[0] > 0, 1.0, 0.01), None
+        return g * torch.where(ctx.saved_tensors[0] > 0, torch.ones_like(g), 0.01), None
 
 
 @wrong("transpose: right for a square only", lambda x: 2 * x.transpose(-1, -2),

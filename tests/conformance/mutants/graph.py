@@ -206,19 +206,19 @@ class LinearStaleWeight(Function):
         return g @ weight, rows.t() @ x.reshape(-1, x.shape[-1]), rows.sum(0)
 
 
-@wrong("softplus: gradient accumulated over backwards", F.softplus, matrix,
+@wrong("softsign: gradient accumulated over backwards", F.softsign, matrix,
        "retain_graph: the second backward adds to the first")  # fmt: skip
-class SoftplusAccumulates(Function):
+class SoftsignAccumulates(Function):
     @staticmethod
     def forward(ctx, x):
         ctx.save_for_backward(x)
         ctx.total = None
-        return F.softplus(x)
+        return F.softsign(x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
-        grad = g * torch.sigmoid(ctx.saved_tensors[0])
+        grad = g / (1 + ctx.saved_tensors[0].abs()) ** 2
         ctx.total = grad if ctx.total is None else ctx.total + grad
         return ctx.total
 

@@ -59,17 +59,6 @@ class GroupNormLastDim(Function):
         return grad.reshape(x.shape)
 
 
-@wrong("add: broadcasting forgotten", torch.add, two, "the example had equal shapes")
-class AddNoBroadcast(Function):
-    @staticmethod
-    def forward(ctx, x, y):
-        return x + y
-
-    @staticmethod
-    def backward(ctx, g):
-        return g, g
-
-
 @wrong("multiply: broadcast by one element sums too little", torch.mul, two,
        "sum_to_size for new dimensions, not for those of size one")  # fmt: skip
 class MulBroadcastOnes(Function):

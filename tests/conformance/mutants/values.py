@@ -31,11 +31,11 @@ elementwise("clamp: the other choice at the bounds", lambda x: x.clamp(-1, 1), "
             if torch.autograd.functional.vjp(lambda t: t.clamp(-1, 1), torch.ones(()))[1] > 0
             else ((x >= -1) & (x <= 1)).to(x))  # fmt: skip
 elementwise("abs: minus one at zero", torch.abs, "x / |x| replaced by a comparison",
-            lambda x: torch.where(x > 0, 1.0, -1.0))  # fmt: skip
+            lambda x: torch.where(x > 0, torch.ones_like(x), -1.0))  # fmt: skip
 elementwise("hardtanh: slope at the upper bound", F.hardtanh, "nn#1180",
             lambda x: ((x > -1) & (x <= 1)).to(x))  # fmt: skip
 elementwise("leaky relu: slope one at zero", F.leaky_relu, ">= in place of >",
-            lambda x: torch.where(x >= 0, 1.0, 0.01))  # fmt: skip
+            lambda x: torch.where(x >= 0, torch.ones_like(x), 0.01))  # fmt: skip
 elementwise("sigmoid: exp(x) overflows", torch.sigmoid, "exp(x) / (1 + exp(x))^2",
             lambda x: x.exp() / (1 + x.exp()) ** 2)  # fmt: skip
 elementwise("softplus: exp overflows", F.softplus, "exp(x) / (1 + exp(x))",
@@ -183,7 +183,7 @@ class L1Tie(Function):
     @staticmethod
     def backward(ctx, g):
         x, target = ctx.saved_tensors
-        grad = g * torch.where(x >= target, 1.0, -1.0)
+        grad = g * torch.where(x >= target, torch.ones_like(x), -1.0)
         return grad.sum_to_size(x.shape), -grad.sum_to_size(target.shape)
 
 
