@@ -149,6 +149,8 @@ def under_autocast(
             dtype = torch.get_autocast_dtype(device) if policy == "lower" else torch.float32
 
             def cast(a: Any) -> Any:
+                if isinstance(a, (list, tuple)):  # the weights of a recurrent net, a list to join
+                    return type(a)(map(cast, a))
                 if not isinstance(a, Tensor) or not a.is_floating_point():
                     return a
                 if a.dtype in (dtype, torch.float64):
