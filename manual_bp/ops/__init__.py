@@ -14,8 +14,10 @@ FILES = (
     "matmul",
     "mul",
     "permute",
+    "pick",
     "split",
     "sum",
+    "var",
     "view",
     "where",
 )
