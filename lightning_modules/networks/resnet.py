@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from lightning_modules.networks.namespace import Namespace
 
@@ -51,20 +50,12 @@ class ResidualBlock(torch.nn.Module):
         return self.relu2(y + self.shortcut(x))
 
 
-class GlobalAveragePool(torch.nn.Module):
-    """The mean over each feature map: (N, C, H, W) to (N, C, 1, 1)."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Pool over windows as large as the maps of x."""
-        return avg_pool2d(x, x.shape[-2:])
-
-
 class ResNet(torch.nn.Module):
     """Stem, stages of residual blocks that halve the image, global average pool, read-out.
 
     Weights are initialized as in He et al. 2015 (arXiv:1502.01852): N(0, 2 / fan_out) for the
-    convolutions. The residual add and the pool are plain torch calls; under
-    ``manual_bp.by_hand()`` they are by hand too.
+    convolutions. The residual add is a plain torch call; under ``manual_bp.by_hand()`` it is by
+    hand too.
 
     Args:
         nn: Where the layers come from: ``torch.nn`` or ``manual_bp.nn``.
@@ -109,7 +100,7 @@ class ResNet(torch.nn.Module):
                 stage[f"block{j}"] = ResidualBlock(nn, width, stage_width, stride)
                 width = stage_width
             children[f"stage{i}"] = nn.Sequential(stage)
-        children["pool"] = GlobalAveragePool()
+        children["pool"] = nn.AdaptiveAvgPool2d(1)
         children["flatten"] = nn.Flatten()
         children["output"] = nn.Linear(width, classes)
         super().__init__()

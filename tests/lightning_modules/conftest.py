@@ -85,13 +85,13 @@ class Board:
     def wait_for(self, plugin: str, run: str, tag: str, steps: int) -> list[Any]:
         """Return the points of a tag once there are as many as expected."""
         points: list[Any] = []
-        for _ in range(200):
+        for _ in range(600):
             if tag in self.tags(plugin, run):
                 points = self.get(f"data/plugin/{plugin}/{plugin}", run=run, tag=tag)
                 if len(points) >= steps:
                     return points
             time.sleep(0.1)
-        raise AssertionError(f"{run} {tag}: {len(points)} of {steps} points after 20 s")
+        raise AssertionError(f"{run} {tag}: {len(points)} of {steps} points after a minute")
 
     def scalars(self, run: str, tag: str, steps: int) -> dict[int, float]:
         points = self.wait_for("scalars", run, tag, steps)
