@@ -95,6 +95,8 @@ def test_equals_autograd(spec: Spec, i: int) -> None:
 @_each(lambda spec: spec.samples, lambda spec: bool(spec.inplace))
 def test_in_place_equals_autograd(spec: Spec, i: int) -> None:
     s = _nth(spec.samples, i, Draw())
+    if not isinstance(s.args[0], Tensor):
+        pytest.skip("a number cannot be written into")
     for native, manual in spec.inplace.items():
         try:
             _on_a_copy(native)(*s.args, **s.kwargs)
