@@ -21,6 +21,7 @@ FILES = (
     "gelu",
     "glu",
     "group_norm",
+    "gru",
     "gumbel_softmax",
     "hardsigmoid",
     "hardtanh",

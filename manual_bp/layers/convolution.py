@@ -43,8 +43,8 @@ from manual_bp.layers.pad import pad
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 F = torch.nn.functional
-_CONVOLUTION: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-_TRANSPOSED: dict[int, Callable[..., Tensor]] = {
+CONVOLUTION: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+TRANSPOSED: dict[int, Callable[..., Tensor]] = {
     1: F.conv_transpose1d,
     2: F.conv_transpose2d,
     3: F.conv_transpose3d,
@@ -84,7 +84,7 @@ class ConvolutionFunction(Function):
         dilation: Any,
         groups: int,
     ) -> Tensor:
-        return _CONVOLUTION[dims](x, weight, bias, stride, padding, dilation, groups)
+        return CONVOLUTION[dims](x, weight, bias, stride, padding, dilation, groups)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -102,6 +102,9 @@ class ConvolutionFunction(Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         g = ctx.geometry
+        if not x.numel():
+            zeros = no_gradients(x, weight, weight.shape[0], ctx.needs_input_grad)
+            return *zeros, *(None,) * 5
         batched = x.dim() == len(g.taps) + 2
         if not batched:
             x, grad_y = x.unsqueeze(0), grad_y.unsqueeze(0)
@@ -113,7 +116,15 @@ class ConvolutionFunction(Function):
             grad_weight = weight_gradient(x.conj(), grad_y, g)
         if ctx.needs_input_grad[2]:
             grad_bias = grad_y.sum((0, *range(2, grad_y.dim())))
-        return grad_x, grad_weight, grad_bias, None, None, None, None, None
+        return grad_x, grad_weight, grad_bias, *(None,) * 5
+
+
+def no_gradients(
+    x: Tensor, weight: Tensor, outputs: int, needed: tuple[bool, ...]
+) -> list[Tensor | None]:
+    """Zeros for x, weight and bias: without examples or channels torch computes nothing."""
+    zeros = torch.zeros_like(x), torch.zeros_like(weight), weight.new_zeros(outputs)
+    return [grad if need else None for grad, need in zip(zeros, needed, strict=False)]
 
 
 def input_gradient(grad_y: Tensor, weight: Tensor, sizes: Places, g: Geometry) -> Tensor:
@@ -124,7 +135,7 @@ def input_gradient(grad_y: Tensor, weight: Tensor, sizes: Places, g: Geometry) -
         size - ((places - 1) * s - 2 * e + d * (k - 1) + 1)
         for size, places, k, s, e, d in zip(sizes, grad_y.shape[2:], *g[:4], strict=True)
     ]
-    transposed = _TRANSPOSED[len(sizes)]
+    transposed = TRANSPOSED[len(sizes)]
     return transposed(grad_y, weight, None, g.stride, g.padding, unseen, g.groups, g.dilation)
 
 
@@ -137,7 +148,7 @@ def weight_gradient(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
     float64, for which oneDNN has no convolution at all, a matrix product over columns takes 0.5
     to 1.7. With one channel a group a product of matrices has nothing to share: plain products.
     """
-    if not is_recorded() and x.numel() and x.dtype in (torch.float32, torch.float64):
+    if not is_recorded() and x.dtype in (torch.float32, torch.float64):
         if x.shape[1] == g.groups > 1:
             return _by_products(x, grad_y, g)
         taps, places = math.prod(g.taps), math.prod(grad_y.shape[2:])
@@ -149,11 +160,9 @@ def weight_gradient(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
 
 def _by_convolution(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
     """Convolve x with grad_y, examples and channels exchanged, stride and dilation too."""
-    if x.shape[0] == 0:
-        return x.new_zeros(grad_y.shape[1], x.shape[1] // g.groups, *g.taps)
     # (C/g, g N, Q...): each group brings its own examples, as the channels of that group.
     x = x.unflatten(1, (g.groups, -1)).movedim((2, 1), (0, 1)).flatten(1, 2)
-    convolution = _CONVOLUTION[len(g.taps)]
+    convolution = CONVOLUTION[len(g.taps)]
     weight = grad_y.transpose(0, 1)
     grad = convolution(x, weight, None, g.dilation, g.padding, g.stride, g.groups)
     # Inputs that the stride left unseen show up as taps that the kernel does not have.
@@ -162,19 +171,20 @@ def _by_convolution(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
     return grad.transpose(0, 1)
 
 
-def _windows(x: Tensor, g: Geometry) -> Tensor:
+def _windows(x: Tensor, places: Places, g: Geometry) -> Tensor:
     """What each output sees, as a view of the padded input: (N, C, P..., K...)."""
     if any(g.padding):
         x = F.pad(x, [e for e in reversed(g.padding) for _ in range(2)])
-    for axis, (size, s, d) in enumerate(zip(g.taps, g.stride, g.dilation, strict=True), 2):
-        x = x.unfold(axis, d * (size - 1) + 1, s)[..., ::d]
+    each = zip(g.taps, g.stride, g.dilation, places, strict=True)
+    for axis, (taps, s, d, size) in enumerate(each, 2):
+        x = x.unfold(axis, d * (taps - 1) + 1, s).narrow(axis, 0, size)[..., ::d]
     return x
 
 
 def _by_columns(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
     """Write out the inputs of each output as a column: the sum over p is a matrix product."""
     dims, (examples, channels) = len(g.taps), grad_y.shape[:2]
-    x = _windows(x, g).unflatten(1, (g.groups, -1))
+    x = _windows(x, grad_y.shape[2:], g).unflatten(1, (g.groups, -1))
     grad_y = grad_y.unflatten(1, (g.groups, -1)).flatten(3)  # (N, g, O/g, P)
     places, taps = range(3, 3 + dims), range(3 + dims, 3 + 2 * dims)
     fan_in = x.shape[2] * math.prod(g.taps)
@@ -191,7 +201,9 @@ def _by_products(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
     """Multiply element by element and add up over examples first, a few at a time, in the cache."""
     dims = len(g.taps)
     places, taps = range(2, 2 + dims), range(2 + dims, 2 + 2 * dims)
-    x = _windows(x, g).permute(0, *taps, 1, *places).unsqueeze(dims + 2)  # (N, K..., g, 1, P...)
+    x = (
+        _windows(x, grad_y.shape[2:], g).permute(0, *taps, 1, *places).unsqueeze(dims + 2)
+    )  # (N, K..., g, 1, P...)
     grad_y = grad_y.unflatten(1, (g.groups, -1))[:, *(None,) * dims]  # (N, 1..., g, O/g, P...)
     shape = torch.broadcast_shapes(x.shape[1:], grad_y.shape[1:])
     count = min(len(x), 1 + _IN_CACHE // math.prod(shape))
