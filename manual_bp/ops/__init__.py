@@ -13,6 +13,7 @@ FILES = (
     "exponential",
     "gather",
     "getitem",
+    "index_select",
     "matmul",
     "mul",
     "narrow",
