@@ -33,7 +33,16 @@ def load(name: str) -> "Study":
     return study
 
 
+def unknown_option(message: str, known: list[str]) -> str:
+    """Argparse's message with a suggestion, where it is about an option that does not exist."""
+    prefix = "unrecognized arguments: "
+    word = message.removeprefix(prefix).partition(" ")[0].partition("=")[0]
+    if not message.startswith(f"{prefix}-"):
+        return message
+    return f"there is no option {word}; {suggestion(word, known)}"
+
+
 def suggestion(word: str, known: list[str]) -> str:
     """A closing phrase for a refusal: what may have been meant, or else what there is."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"there is: {', '.join(known)}."
+    return f"did you mean {close[0]!r}?" if close else f"there is: {', '.join(known)}"

@@ -23,6 +23,9 @@ COMMANDS = {
 }
 
 
+OPTIONS = ["--seeds", "--fast", "--accelerator", "--backprop", "--logs", "--help"]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -88,11 +91,7 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one sentence, without the usage."""
 
     def error(self, message: str) -> NoReturn:
-        words = message.removeprefix("unrecognized arguments: ").split()
-        if message.startswith("unrecognized arguments: ") and words[0].startswith("-"):
-            options = [option for action in self._actions for option in action.option_strings]
-            message = f"there is no option {words[0]}; {catalog.suggestion(words[0], options)}"
-        raise Refusal(message)
+        raise Refusal(catalog.unknown_option(message, OPTIONS))
 
 
 def _parser() -> argparse.ArgumentParser:

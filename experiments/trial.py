@@ -154,8 +154,8 @@ def write(folder: Path, trial: Trial, outcome: Outcome, seconds: float) -> None:
         "versions": versions(),
         "seconds": round(seconds, 3),
         "all_by_hand": outcome.all_by_hand,
-        "metrics": {name: _plain(value) for name, value in outcome.metrics.items()},
-        "curves": {name: [_plain(x) for x in xs] for name, xs in outcome.curves.items()},
+        "metrics": {name: plain(value) for name, value in outcome.metrics.items()},
+        "curves": {name: plain(values) for name, values in outcome.curves.items()},
         "warnings": list(outcome.warnings),
     }
     with replacing(folder / "result.json") as part:
@@ -179,7 +179,7 @@ def read(trial: Trial, home: Path) -> Result | None:
             current=record["code"] == code() and (folder / "weights.npz").is_file(),
             warnings=record["warnings"],
         )
-    except (FileNotFoundError, KeyError, json.JSONDecodeError):
+    except (FileNotFoundError, KeyError, TypeError, json.JSONDecodeError):
         return None  # a damaged result is as good as none: the trial runs again
 
 
@@ -194,8 +194,10 @@ def replacing(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def _plain(value: float) -> float | None:
-    """JSON knows no NaN and no infinity."""
+def plain(value: float | Sequence[float]) -> Any:
+    """Numbers as JSON has them, which knows no NaN and no infinity."""
+    if isinstance(value, Sequence):
+        return [plain(number) for number in value]
     return float(value) if math.isfinite(value) else None
 
 

@@ -166,7 +166,7 @@ def _surface(weights: Weights) -> Canvas:
         interpolation="bilinear",
     )
     on = (forward(weights, published.X)[0] > 0).any(axis=0)
-    for unit, live in zip(hidden.T, on.tolist(), strict=True):
+    for unit, live in zip(hidden.T, np.atleast_1d(on), strict=True):
         edge = unit.reshape(201, 201)
         if edge.min() < 0 < edge.max():
             axes.contour(

@@ -42,7 +42,7 @@ def cause(message: str) -> str:
     value = _VALUE.search(text)
     if expected and value and not plain:
         return f"{key} is {value[1].strip()!r}; expected {' or '.join(dict.fromkeys(expected))}"
-    reason = re.sub(r"\. Got value: Namespace.*$", "", plain[0] if plain else lines[0]).strip("- ")
+    reason = re.sub(r"\. Got value: Namespace.*$", "", (plain or lines or [""])[0]).strip("- ")
     reason = re.sub(r"^Type .+? expects a function or a callable class: ", "", reason)
     return (f"{key}: " if key else "") + reason + _hint(reason)
 

@@ -11,15 +11,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from pytorch_lightning.utilities.warnings import PossibleUserWarning
 
+from experiments.catalog import unknown_option
 from experiments.refusal import Refusal
 from experiments.training.errors import cause
 from experiments.training.recording import Record
-from experiments.trial import Outcome
+from experiments.trial import Outcome, plain
+
+
+_THEIRS = r"(pytorch_lightning|lightning_utilities|lightning_fabric|jsonargparse)(\.|$)"
 
 
 class FitCLI(LightningCLI):
@@ -38,7 +43,9 @@ class FitCLI(LightningCLI):
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            raise Refusal(f"fit: {cause(str(error))}") from error
+            known = list(self._subcommand_parsers["fit"]._option_string_actions)
+            message = unknown_option(str(error), known)
+            raise Refusal(f"fit: {cause(message)}") from error
 
     def instantiate_classes(self) -> None:
         """Build trainer, model and data."""
@@ -104,7 +111,10 @@ def main(words: Sequence[str]) -> int:
 
 def _fit(words: list[str], **options: Any) -> FitCLI:
     strict = {"exit_on_error": False, "allow_abbrev": False}
-    with _own_seed():
+    with _own_seed(), warnings.catch_warnings():
+        # Lightning's use of what torch and jsonargparse will drop is not the user's to mend.
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", category=category, module=_THEIRS)
         return FitCLI(
             args=words,
             parser_kwargs={**strict, "fit": strict},
@@ -150,19 +160,22 @@ def _records(cli: FitCLI) -> list[Record]:
 
 
 def _comparison(outcome: Outcome, stored: Path) -> str:
-    """Say whether a fit gave what the trial gave whose configuration it used."""
+    """Say whether a fit gave what the trial gave whose configuration it used.
+
+    What only one of the two has recorded (a plain loop keeps other curves) is left out.
+    """
     expected = json.loads(stored.read_text(encoding="utf-8"))
-    curves = {name: list(curve) for name, curve in outcome.curves.items()}
-    differing = [
-        name
-        for kind, found in (("metrics", dict(outcome.metrics)), ("curves", curves))
-        for name, value in found.items()
-        if json.loads(json.dumps(value)) != expected[kind].get(name)
-    ]
-    if differing:
-        return f"differs from {stored} in {', '.join(differing)}"
-    steps = len(curves["train/loss"])
-    return f"equals {stored} to the last bit: {steps} losses, the validation curves and the test"
+    found: dict[str, float | Sequence[float]] = {**outcome.metrics, **outcome.curves}
+    before = {**expected["metrics"], **expected["curves"]}
+    shared = [name for name in found if name in before]
+    same = [name for name in shared if plain(found[name]) == before[name]]
+    with np.load(stored.with_name("weights.npz")) as weights:
+        if all(np.array_equal(weights[name], tensor) for name, tensor in outcome.weights.items()):
+            same.append("final weights")
+    if len(same) == len(shared) + 1:
+        return f"equals {stored} to the last bit: {', '.join(same)}"
+    differing = [name for name in [*shared, "final weights"] if name not in same]
+    return f"differs from {stored} in {', '.join(differing)}"
 
 
 if __name__ == "__main__":

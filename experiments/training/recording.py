@@ -7,7 +7,6 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-import manual_bp
 from experiments.trial import Outcome
 from lightning_modules.callbacks import Trajectory
 
@@ -17,8 +16,10 @@ class Record(Trajectory):
 
     The curves of its outcome are ``train/loss`` (one number a step), ``step/ratio`` (the length of
     the step that the weights took over the length of the gradient, so the learning rate itself for
-    plain SGD), ``val/step``, ``val/loss`` and ``val/accuracy`` (one number an evaluation). The loss
-    of the first step is audited where the gradients are made by hand.
+    plain SGD), ``val/step``, ``val/loss`` and ``val/accuracy`` (one number an evaluation).
+
+    The audit is the classifier's own, of the loss that its first training step returned: what a
+    callback sees has been divided by the number of accumulated batches, by autograd.
 
     Args:
         threads: How many threads torch may use. A sum over two threads may round differently, so
@@ -34,19 +35,10 @@ class Record(Trajectory):
         self._ratios: list[Tensor] = []
         self._gradient = torch.zeros(())
         self._before: list[Tensor] = []
-        self._audited = False
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Set the number of threads before anything is computed."""
         torch.set_num_threads(self.threads)
-
-    def on_before_backward(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, loss: Tensor
-    ) -> None:
-        """Audit the graph of the first loss."""
-        if not self._audited and getattr(pl_module, "backprop", None) == "manual":
-            self.all_by_hand = manual_bp.audit(loss).all_by_hand
-        self._audited = True
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
@@ -81,6 +73,9 @@ class Record(Trajectory):
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Fetch the numbers from the device, once."""
         super().on_fit_end(trainer, pl_module)
+        if getattr(pl_module, "backprop", None) == "manual":
+            audit = getattr(pl_module, "audit", None)
+            self.all_by_hand = audit is not None and bool(audit.all_by_hand)
         self.curves["train/loss"] = self.losses
         self.curves["step/ratio"] = torch.stack(self._ratios).double().tolist()
 

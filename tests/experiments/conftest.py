@@ -1,0 +1,91 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Ended:
+    status: int
+    out: str
+    err: str
+
+    @property
+    def findings(self) -> str:
+        """What is printed, save how many trials were run and in what time."""
+        return "\n".join(line for line in self.out.splitlines() if " trials in " not in line)
+
+
+class Command:
+    """``python -m experiments`` in a process group of its own, as under a terminal."""
+
+    def __init__(self, *words: object) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "experiments", *map(str, words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    def signal(self, number: signal.Signals) -> None:
+        """What the terminal does on Ctrl-C: the signal goes to the whole group."""
+        os.killpg(self.process.pid, number)
+
+    def end(self) -> Ended:
+        out, err = self.process.communicate(timeout=240)
+        return Ended(self.process.returncode, out, err)
+
+    def kill(self) -> None:
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.communicate()
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Command]]:
+    """Start a command; what is left of it goes when the test ends."""
+    begun: list[Command] = []
+
+    def begin(*words: object) -> Command:
+        begun.append(Command(*words))
+        return begun[-1]
+
+    yield begin
+    for command in begun:
+        command.kill()
+
+
+@dataclass(frozen=True)
+class Fast:
+    """A study that was run in its short form."""
+
+    ended: Ended
+    logs: Path
+    place: Path
+
+
+@pytest.fixture(scope="session")
+def fast(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Fast]:
+    """Each study in its short form, run once."""
+    runs: dict[str, Fast] = {}
+
+    def run(study: str) -> Fast:
+        if study not in runs:
+            logs = tmp_path_factory.mktemp(study)
+            command = Command("run", study, "--fast", "--logs", logs)
+            try:
+                runs[study] = Fast(command.end(), logs, logs / f"{study}-fast")
+            finally:
+                command.kill()
+        return runs[study]
+
+    return run
