@@ -4,7 +4,7 @@ Indices: ``i`` and ``j`` along ``dim``; every other axis counts as one long ``n`
 
 Forward::
 
-    y_i = e^x_i / sum_j e^x_j                            (N, D)
+    y_i = e^x_i / sum_j e^x_j                            (N, D), softmin with -x for x
 
 Backward. Every output depends on every score: y_j rises with its own x_j and falls with all of
 them, dy_j/dx_i = y_j ([i = j] - y_i). Summed over the outputs::
@@ -30,6 +30,7 @@ from torch import Tensor
 from torch.nn.functional import _get_softmax_dim  # type: ignore[attr-defined]
 
 from manual_bp.function import Function, is_recorded, under_autocast, widened
+from manual_bp.ops.sign import neg
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -89,12 +90,44 @@ def _of_tensor(input: Tensor, dim: int, dtype: torch.dtype | None = None) -> Ten
     return softmax(input, dim, dtype=dtype)
 
 
+def softmin(
+    input: Tensor,
+    dim: int | None = None,
+    _stacklevel: int = 3,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Softmax of ``-x`` with its gradient by hand; as ``torch.nn.functional.softmin``.
+
+    Args:
+        input: any shape
+        dim: as in :func:`softmax`
+        dtype: what to cast ``-x`` to first
+
+    Returns:
+        The shape of ``input``, in ``dtype`` or the dtype of ``input``.
+
+    Raises:
+        IndexError: From torch, where there is no axis ``dim``.
+    """
+    if dim is None:
+        dim = _get_softmax_dim("softmin", input.dim(), _stacklevel)
+    return softmax(neg(input), dim, dtype=dtype)
+
+
 class Softmax(torch.nn.Softmax):
     """``torch.nn.Softmax`` whose gradient is :class:`SoftmaxFunction`'s."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Map any shape to the same shape."""
         return softmax(input, self.dim, _stacklevel=5)
+
+
+class Softmin(torch.nn.Softmin):
+    """``torch.nn.Softmin`` whose gradient is :class:`SoftmaxFunction`'s."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Map any shape to the same shape."""
+        return softmin(input, self.dim, _stacklevel=5)
 
 
 class Softmax2d(torch.nn.Softmax2d):
@@ -151,5 +184,17 @@ SPEC = Spec(
     samples=_samples,
     refused=_refused,
     modules={Softmax: _modules, Softmax2d: _images},
+    bench=_bench,
+)
+
+SOFTMIN = Spec(
+    name="softmin",
+    formula="y_i = e^-x_i / sum_j e^-x_j",
+    gradient="dx = -y (dy - sum_j dy_j y_j)",
+    manual=softmin,
+    native=torch.nn.functional.softmin,
+    samples=_samples,
+    refused=_refused,
+    modules={Softmin: _modules},
     bench=_bench,
 )
