@@ -44,8 +44,8 @@ class PReLUFunction(Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         input, weight = ctx.saved_tensors
         grad_y, x, w = widened(grad_y, input, weight)
-        if x.dim() >= 2 and w.dim() == 1:
-            w = w.view(-1, *[1] * (x.dim() - 2))  # (C, 1, ...) lies along the second axis
+        # (C, 1, ...) lies along the second axis; without one there is a single slope.
+        w = w.reshape(-1, *[1] * (x.dim() - 2)) if x.dim() >= 2 and w.dim() else w.reshape(())
         positive = x > 0
         grad_negative = where_nonzero(positive.logical_not(), grad_y)
         grad_x = grad_weight = None
@@ -87,6 +87,7 @@ def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(2, 3, 5), draw(3), label="three axes")
     yield sample(draw(4, 3), draw(1), label="one slope")
     yield sample(draw(4), draw(), label="a vector, one slope")
+    yield sample(draw(), draw(1), label="no axis")
     yield sample(draw.values(-1.0, -0.0, 0.0, 1.0), draw(1), label="kink", smooth=False)
     yield sample(draw(0, 3), draw(3), label="no examples")
 

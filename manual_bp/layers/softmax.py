@@ -151,6 +151,11 @@ def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(0, 3), -1, label="no examples")
 
 
+def _min_samples(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(4, 3), -1)
+    yield sample(draw(2, 4, 3), 1, dtype=torch.float64, label="dtype")
+
+
 def _refused(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3), 2, label="no such axis")
 
@@ -193,7 +198,7 @@ SOFTMIN = Spec(
     gradient="dx = -y (dy - sum_j dy_j y_j)",
     manual=softmin,
     native=torch.nn.functional.softmin,
-    samples=_samples,
+    samples=_min_samples,
     refused=_refused,
     modules={Softmin: _modules},
     bench=_bench,
