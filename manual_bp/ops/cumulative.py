@@ -1,0 +1,321 @@
+r"""What runs along an axis: cumsum, cumprod, logsumexp, logcumsumexp, and the product.
+
+Forward, for j = 1..J along an axis::
+
+    cumsum        y_j = sum_{i <= j} x_i
+    cumprod       y_j = prod_{i <= j} x_i
+    prod          y   = prod_i x_i
+    logsumexp     y   = log sum_i exp(x_i)
+    logcumsumexp  y_j = log sum_{i <= j} exp(x_i)
+
+Backward. x_i is met in every y_j that is not before it::
+
+    cumsum        dL/dx_i = sum_{j >= i} dL/dy_j            a cumsum from the end
+    prod          dL/dx_i = dL/dy  times the other factors
+    cumprod       dL/dx_i = p_i s_i,  p_i = prod_{h < i} x_h,  s_i = dL/dy_i + x_(i+1) s_(i+1)
+    logsumexp     dL/dx_i = dL/dy exp(x_i - y)              a softmax
+    logcumsumexp  dL/dx_i = sum_{j >= i} dL/dy_j exp(x_i - y_j)
+
+Where no factor is 0, the products of the others are y / x_i, and those of cumprod are
+sum_{j >= i} dL/dy_j y_j / x_i. With zeros that is 0/0, and the products are made without division:
+for prod from both ends, for cumprod by the recurrence for s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manual_bp.function import Function, is_recorded, widened
+from manual_bp.ops.sum import spread
+from manual_bp.spec import Draw, Sample, Spec, sample
+
+
+def _from_the_end(t: Tensor, dim: int) -> Tensor:
+    """``sum_{j >= i} t_j``."""
+    return t.flip(dim).cumsum(dim).flip(dim)
+
+
+def _before(x: Tensor, dim: int) -> Tensor:
+    """``prod_{h < i} x_h``."""
+    if x.dim() == 0 or x.shape[dim] == 0:
+        return torch.ones_like(x)
+    first = torch.ones_like(x.narrow(dim, 0, 1))
+    return torch.cat([first, x.narrow(dim, 0, x.shape[dim] - 1)], dim).cumprod(dim)
+
+
+def _may_divide(x: Tensor) -> bool:
+    """Whether no factor is 0; asked only where operations are run one by one."""
+    return not is_recorded() and bool((x != 0).all())
+
+
+class CumsumFunction(Function):
+    """``x``: any shape; ``dim``: an axis."""
+
+    @staticmethod
+    def forward(x: Tensor, dim: int, dtype: torch.dtype | None) -> Tensor:
+        return torch.cumsum(x, dim, dtype=dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.dim, _ = inputs
+        ctx.dtype = x.dtype
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        return _from_the_end(grad_y, ctx.dim).to(ctx.dtype), None, None
+
+
+class CumprodFunction(Function):
+    """``x``: any shape; ``dim``: an axis."""
+
+    @staticmethod
+    def forward(x: Tensor, dim: int, dtype: torch.dtype | None) -> Tensor:
+        return torch.cumprod(x, dim, dtype=dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.dim, _ = inputs
+        ctx.save_for_backward(x, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        x_given, y = ctx.saved_tensors
+        grad_y, x, y = widened(grad_y, x_given.to(y.dtype), y)
+        if x.dim() == 0 or x.shape[ctx.dim] == 0:
+            return grad_y.to(x_given.dtype), None, None
+        if _may_divide(x):
+            grad_x = _from_the_end(grad_y * y, ctx.dim) / x
+        else:
+            s, sums = None, []
+            for g, following in zip(
+                reversed(grad_y.unbind(ctx.dim)),
+                (None, *reversed(x.unbind(ctx.dim))),
+                strict=False,
+            ):
+                s = g if s is None else g + following * s
+                sums.append(s)
+            grad_x = _before(x, ctx.dim) * torch.stack(sums[::-1], ctx.dim)
+        return grad_x.to(x_given.dtype), None, None
+
+
+class ProdFunction(Function):
+    """``x``: any shape; ``dim``: an axis, or None for all."""
+
+    @staticmethod
+    def forward(x: Tensor, dim: int | None, keepdim: bool, dtype: torch.dtype | None) -> Tensor:
+        if dim is None:
+            return torch.prod(x, dtype=dtype)
+        return torch.prod(x, dim, keepdim, dtype=dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.dim, ctx.keepdim, _ = inputs
+        ctx.save_for_backward(x, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        x_given, y = ctx.saved_tensors
+        grad_y, x, y = widened(grad_y, x_given.to(y.dtype), y)
+        grad_y = spread(grad_y, x.shape, ctx.dim, ctx.keepdim)
+        if _may_divide(x):
+            others = spread(y, x.shape, ctx.dim, ctx.keepdim) / x
+        else:
+            dim = 0 if ctx.dim is None else ctx.dim
+            factors = x.flatten() if ctx.dim is None else x
+            others = _before(factors, dim) * _before(factors.flip(dim), dim).flip(dim)
+        return (grad_y * others.view(x.shape)).to(x_given.dtype), None, None, None
+
+
+class LogSumExpFunction(Function):
+    """``x``: any shape; ``dim``: axes."""
+
+    @staticmethod
+    def forward(x: Tensor, dim: Any, keepdim: bool) -> Tensor:
+        return torch.logsumexp(x, dim, keepdim)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.dim, ctx.keepdim = inputs
+        ctx.save_for_backward(x, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        x_given, y = ctx.saved_tensors
+        grad_y, x, y = widened(grad_y, x_given, y)
+        grad_y, y = (spread(t, x.shape, ctx.dim, ctx.keepdim) for t in (grad_y, y))
+        return (grad_y * (x - y).exp()).to(x_given.dtype), None, None
+
+
+class LogCumSumExpFunction(Function):
+    """``x``: any shape; ``dim``: an axis."""
+
+    @staticmethod
+    def forward(x: Tensor, dim: int) -> Tensor:
+        return torch.logcumsumexp(x, dim)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, ctx.dim = inputs
+        ctx.save_for_backward(x, output)
+
+    @staticmethod
+    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
+        x_given, y = ctx.saved_tensors
+        grad_y, x, y = widened(grad_y, x_given, y)
+        # sum_j g_j exp(-y_j) would overflow: it is taken in logarithms, by the sign of g_j.
+        grad_x = torch.zeros_like(grad_y)
+        for sign in (1, -1):
+            g = sign * grad_y
+            log_g = torch.where(g > 0, g, torch.ones_like(g)).log()
+            log_g = log_g.masked_fill(g <= 0, torch.finfo(g.dtype).min)
+            total = (log_g - y).flip(ctx.dim).logcumsumexp(ctx.dim).flip(ctx.dim)
+            grad_x = grad_x + sign * (total + x).exp()
+        return grad_x.to(x_given.dtype), None
+
+
+def cumsum(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """The sums up to each element along ``dim``; as ``torch.cumsum``.
+
+    Args:
+        input: any shape
+        dim: an axis
+        dtype: cast to first
+
+    Raises:
+        IndexError: From torch, where there is no such axis.
+    """
+    return CumsumFunction.apply(input, dim, dtype)
+
+
+def cumprod(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """The products up to each element along ``dim``; as ``torch.cumprod``."""
+    return CumprodFunction.apply(input, dim, dtype)
+
+
+def prod(
+    input: Tensor,
+    dim: int | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """The product along ``dim``, or of all; as ``torch.prod``.
+
+    Args:
+        input: any shape
+        dim: an axis, or None for all
+        keepdim: leave the axis in place, with size 1
+        dtype: cast to first
+
+    Raises:
+        IndexError: From torch, where there is no such axis.
+    """
+    return ProdFunction.apply(input, dim, keepdim, dtype)
+
+
+def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
+    """The logarithm of the sum of exponentials over ``dim``; as ``torch.logsumexp``.
+
+    Args:
+        input: any shape
+        dim: an axis, or several
+        keepdim: leave the axes in place, with size 1
+
+    Raises:
+        IndexError: From torch, where there is no such axis.
+    """
+    return LogSumExpFunction.apply(input, dim, keepdim)
+
+
+def logcumsumexp(input: Tensor, dim: int) -> Tensor:
+    """``logsumexp`` up to each element along ``dim``; as ``torch.logcumsumexp``."""
+    return LogCumSumExpFunction.apply(input, dim)
+
+
+def _samples(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(4, 3), 0)
+    yield sample(draw(4, 3, 2), -2, label="from the end")
+    yield sample(draw(0, 3), 0, label="no examples")
+
+
+def _cumprod_samples(draw: Draw) -> Iterator[Sample]:
+    yield from _samples(draw)
+    yield sample(draw.values(2.0, 0.0, -3.0, 0.0, 4.0), 0, label="zeros")
+
+
+def _prod_samples(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(4, 3))
+    yield sample(draw(4, 3, 2), -2, True, label="an axis kept")
+    yield sample(draw.values(2.0, 0.0, -3.0), label="a zero")
+    yield sample(draw.values(2.0, 0.0, 0.0), 0, label="two zeros")
+
+
+def _logsumexp_samples(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(4, 3), 1)
+    yield sample(draw(4, 3, 2), (0, -1), True, label="two axes kept")
+    yield sample(draw(4, 3, scale=300), 0, label="large")
+
+
+def _logcumsumexp_samples(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(4, 3), 0)
+    yield sample(draw(4, 3, scale=300), -1, label="large")
+
+
+def _refused(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(4, 3), 2, label="no such axis")
+
+
+CUMSUM = Spec(
+    name="cumsum",
+    formula="y_j = sum_{i <= j} x_i",
+    gradient="dx_i = sum_{j >= i} dy_j",
+    manual=cumsum,
+    native=torch.cumsum,
+    overrides=(torch.Tensor.cumsum,),
+    samples=_samples,
+    refused=_refused,
+)
+CUMPROD = Spec(
+    name="cumprod",
+    formula="y_j = prod_{i <= j} x_i",
+    gradient="dx_i = sum_{j >= i} dy_j y_j / x_i",
+    manual=cumprod,
+    native=torch.cumprod,
+    overrides=(torch.Tensor.cumprod,),
+    samples=_cumprod_samples,
+    refused=_refused,
+)
+PROD = Spec(
+    name="prod",
+    formula="y = prod_i x_i",
+    gradient="dx_i = dy times the other factors",
+    manual=prod,
+    native=torch.prod,
+    overrides=(torch.Tensor.prod,),
+    samples=_prod_samples,
+    refused=_refused,
+)
+LOGSUMEXP = Spec(
+    name="logsumexp",
+    formula="y = log sum_i exp(x_i)",
+    gradient="dx_i = dy exp(x_i - y)",
+    manual=logsumexp,
+    native=torch.logsumexp,
+    overrides=(torch.Tensor.logsumexp, torch.special.logsumexp),
+    samples=_logsumexp_samples,
+    refused=_refused,
+)
+LOGCUMSUMEXP = Spec(
+    name="logcumsumexp",
+    formula="y_j = log sum_{i <= j} exp(x_i)",
+    gradient="dx_i = sum_{j >= i} dy_j exp(x_i - y_j)",
+    manual=logcumsumexp,
+    native=torch.logcumsumexp,
+    overrides=(torch.Tensor.logcumsumexp,),
+    samples=_logcumsumexp_samples,
+    refused=_refused,
+)
