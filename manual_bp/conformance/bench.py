@@ -50,6 +50,7 @@ class Bench:
         self.seed = seed
         floats = [call.leaves[i].dtype for i in call.floating]
         self.eps = max((torch.finfo(dtype).eps for dtype in floats), default=2.0**-52)
+        self.agreement: dict[str, tuple[float, float]] = {}
         self.generator = torch.Generator().manual_seed(seed)
         self.explicit = bool(call.needs)
         self.call = call if call.needs else call.with_needs(self._find_needs(call))

@@ -162,6 +162,12 @@ class Call:
         args, kwargs = self.template
         return Made(_fill(args, made), _fill(kwargs, made), tuple(made))
 
+    def make_with(self, values: Mapping[int, Any]) -> Made:
+        """Arguments with these very values in some places, such as tensors of torch.func."""
+        made = [values.get(i, leaf) for i, leaf in enumerate(self.leaves)]
+        args, kwargs = self.template
+        return Made(_fill(args, made), _fill(kwargs, made), tuple(made))
+
     def describe(self) -> str:
         """The arguments in one line: shapes and layouts of tensors, everything else as it is."""
         return ", ".join(f"{name}: {self._describe_leaf(i)}" for i, name in enumerate(self.names))

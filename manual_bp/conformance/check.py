@@ -6,19 +6,23 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 import torch
 
 from manual_bp.conformance.bench import Bench, LeftOut
 from manual_bp.conformance.call import Call, parameter_names
+from manual_bp.conformance.clues import clues
 from manual_bp.conformance.probe import Case, Probe
 from manual_bp.conformance.probes import PROBES
 from manual_bp.conformance.report import (
     FAILED,
     LEFT_OUT,
     NOT_RUN,
+    NOTHING,
     PASSED,
     Failure,
     ProbeResult,
@@ -26,9 +30,12 @@ from manual_bp.conformance.report import (
     Report,
 )
 from manual_bp.conformance.run import keep_random_state
-from manual_bp.conformance.watchdog import TookTooLong, limit
+from manual_bp.conformance.shrink import shown_values, shrink
+from manual_bp.conformance.watchdog import TookTooLong, Watchdog
 
 __all__ = ["assert_equivalent", "check"]
+
+Limit = Callable[[float], AbstractContextManager[None]]
 
 
 def check(
@@ -39,6 +46,7 @@ def check(
     seed: int = 0,
     probes: Collection[str] | None = None,
     skip: Collection[str] = (),
+    transforms: bool = False,
     dtype: torch.dtype = torch.float64,
     rtol: float = 1e-10,
     keep_going: bool = False,
@@ -61,6 +69,7 @@ def check(
         seed: Of all that is drawn; the global random state is left as it was.
         probes: Names of the probes to run; all the usual ones where None.
         skip: Names of probes to leave out.
+        transforms: Also run those for torch.func, autocast and torch.compile.
         dtype: Of the comparison.
         rtol: Largest difference that is accepted, relative to the largest element.
         keep_going: Run all probes even where the example call itself is wrong.
@@ -79,10 +88,11 @@ def check(
         >>> report.passed
         True
     """
-    chosen = _choose(probes, skip)
+    chosen = _choose(probes, skip, transforms)
     call = Call.of(inputs, kwargs or {}, parameter_names(manual, autograd)).to(dtype)
     results: list[ProbeResult] = []
-    with keep_random_state(), torch.enable_grad(), warnings.catch_warnings():
+    quiet = warnings.catch_warnings()
+    with keep_random_state(), torch.enable_grad(), quiet, Watchdog() as watchdog:
         # Derived calls are made on purpose with what deserves a warning (broadcast losses).
         warnings.simplefilter("ignore")
         bench = Bench(manual, autograd, call, rtol=rtol, seed=seed)
@@ -91,7 +101,7 @@ def check(
             if stop:
                 results.append(_not_run(probe, stop))
                 continue
-            results.append(_run(probe, bench, timeout))
+            results.append(_run(probe, bench, watchdog.limit, timeout))
             if probe.name == "example" and results[-1].status != PASSED and not keep_going:
                 stop = "the example call itself is wrong: put that right first"
                 if results[-1].status == LEFT_OUT:
@@ -102,6 +112,7 @@ def check(
         call=bench.call.describe(),
         seed=seed,
         probes=tuple(results),
+        agreement=dict(bench.agreement),
     )
 
 
@@ -125,15 +136,23 @@ def assert_equivalent(
         raise AssertionError("\n" + report.text())
 
 
-def _choose(probes: Collection[str] | None, skip: Collection[str]) -> list[Probe]:
+def _choose(probes: Collection[str] | None, skip: Collection[str], transforms: bool) -> list[Probe]:
     known = {probe.name for probe in PROBES}
     for name in (*(probes or ()), *skip):
         if name not in known:
-            raise ValueError(f"there is no probe {name!r}; there are: {', '.join(sorted(known))}")
+            near = get_close_matches(name, known, 1)
+            meant = (
+                f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+            )
+            raise ValueError(f"there is no probe {name!r}; {meant}")
     return [
         probe
         for probe in PROBES
-        if (not probe.optional if probes is None else probe.name in probes)
+        if (
+            (transforms or not probe.optional)
+            if probes is None
+            else probe.name in probes or (transforms and probe.optional)
+        )
         and probe.name not in skip
     ]
 
@@ -149,24 +168,24 @@ def _not_run(probe: Probe, reason: str) -> ProbeResult:
     return ProbeResult(probe.name, probe.finds, NOT_RUN, 0, {reason: 1}, (), 0.0)
 
 
-def _run(probe: Probe, bench: Bench, timeout: float) -> ProbeResult:
+def _run(probe: Probe, bench: Bench, limit: Limit, timeout: float) -> ProbeResult:
     start = time.perf_counter()
     reasons: Counter[str] = Counter()
     failures: list[Failure] = []
     count = 0
     for case in probe.cases(bench):
         try:
-            problems = _judge(case, bench, timeout)
+            problems = _judge(case, bench, limit, timeout)
         except LeftOut as left_out:
             reasons[str(left_out)] += 1
             continue
         count += 1
         if problems:
-            failures += [_failure(probe, case, problem) for problem in problems]
+            failures += [_failure(probe, case, problem, bench) for problem in problems]
             break
     status = FAILED if failures else PASSED if count else LEFT_OUT
     if not count and not reasons:
-        reasons["nothing to vary"] += 1
+        reasons[NOTHING] += 1
     return ProbeResult(
         probe.name,
         probe.finds,
@@ -178,7 +197,7 @@ def _run(probe: Probe, bench: Bench, timeout: float) -> ProbeResult:
     )
 
 
-def _judge(case: Case, bench: Bench, timeout: float) -> list[Problem]:
+def _judge(case: Case, bench: Bench, limit: Limit, timeout: float) -> list[Problem]:
     """Judge a case; whatever goes wrong meanwhile is a problem, not a traceback."""
     mode = torch.is_grad_enabled()
     try:
@@ -195,7 +214,20 @@ def _judge(case: Case, bench: Bench, timeout: float) -> list[Problem]:
         torch.set_grad_enabled(mode)
 
 
-def _failure(probe: Probe, case: Case, problem: Problem) -> Failure:
+def _failure(probe: Probe, case: Case, problem: Problem, bench: Bench) -> Failure:
+    mismatch = problem.mismatch
+    # Patterns are read off the large call: in a small one everything is a constant factor.
+    found = clues(problem.subject, mismatch, case.call, problem.known) if mismatch else []
+    call = case.call
+    if problem.kind != "hangs":
+        call, problem = shrink(bench, case, problem)
     if not problem.hint and case.hint:
         problem = replace(problem, hint=case.hint)
-    return Failure(probe.name, case.label, case.call.describe(), problem)
+    return Failure(
+        probe=probe.name,
+        case=case.label,
+        call=call.describe(),
+        problem=problem,
+        clues=tuple(found),
+        values=shown_values(call),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -113,9 +113,44 @@ def judge(bench: Bench, call: Call, terms: Terms) -> list[Problem]:
         return against_itself(bench, call, got, [_laid_out(g, terms) for g in drawn]) + problems
     leaves = manual.made.leaves
     wrong = compare_gradients(bench, call, got, expected, terms, drawn, leaves)
+    if not wrong and call is bench.call:
+        bench.agreement |= _agreement(call, got, expected)
     if any(problem.mismatch for problem in wrong):
         _insist_decided(bench, call, native, [_laid_out(g, terms) for g in drawn], expected)
-    return wrong + problems
+    known = _known(call, native, drawn, expected)
+    return [replace(problem, known=known) for problem in wrong] + problems
+
+
+def _agreement(
+    call: Call, got: dict[int, Tensor | None], expected: dict[int, Tensor | None]
+) -> dict[str, tuple[float, float]]:
+    """How close gradients are that count as equal."""
+    close = {}
+    for i, reference in expected.items():
+        manual = got[i]
+        if manual is None or reference is None or not reference.numel():
+            continue
+        mismatch = differ(manual, reference, rtol=0.0)
+        name = f"gradient of {call.names[i]}"
+        close[name] = (mismatch.relative, mismatch.ulps) if mismatch else (0.0, 0.0)
+    return close
+
+
+def _known(
+    call: Call,
+    native: Forward,
+    cotangents: Sequence[Tensor | None],
+    grads: dict[int, Tensor | None],
+) -> dict[str, Tensor]:
+    """The tensors of a call by the names that a report gives them."""
+    known = {call.names[i]: call.leaves[i] for i in call.floating}
+    single = len(native.outputs) == 1
+    for k, (y, g) in enumerate(zip(native.outputs, cotangents, strict=True)):
+        known["the output" if single else f"output {k}"] = y.detach()
+        if g is not None:
+            known["grad_output" if single else f"grad_output {k}"] = g.detach()
+    known |= {f"gradient of {call.names[i]}": g for i, g in grads.items() if g is not None}
+    return known
 
 
 def _insist_decided(

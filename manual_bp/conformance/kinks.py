@@ -51,8 +51,9 @@ def _slope(bench: Bench, leaf: int, x: Tensor) -> Tensor:
     outputs = [y for y in forward.outputs if y.requires_grad]
     if len(outputs) != 1 or outputs[0].shape != x.shape:
         raise LeftOut("it is not elementwise")
-    grad = forward.backward([torch.ones_like(y) if y is outputs[0] else None
-                             for y in forward.outputs])[leaf]  # fmt: skip
+    grad = forward.backward(
+        [torch.ones_like(y) if y is outputs[0] else None for y in forward.outputs]
+    )[leaf]
     assert grad is not None
     return grad.double()
 

@@ -1,34 +1,176 @@
-"""The report as text."""
+"""The report as text, plain or in colour."""
 
 from __future__ import annotations
 
-from manual_bp.conformance.report import Failure, Report
+import textwrap
+from collections.abc import Iterator
+
+from manual_bp.conformance.report import (
+    FAILED,
+    LEFT_OUT,
+    NOT_RUN,
+    NOTHING,
+    PASSED,
+    Failure,
+    ProbeResult,
+    Report,
+)
 
 __all__ = ["render"]
 
+# Whoever has understood the first few knows where to look.
+_DETAILED = 4
+_STYLES = {PASSED: "green", FAILED: "bold red", LEFT_OUT: "dim", NOT_RUN: "dim"}
+
+# A line is a list of pieces: text and the style of the text.
+Piece = tuple[str, str]
+
 
 def render(report: Report, width: int | None = None, colour: bool = False) -> str:
-    """The report as a table of probes and the details of what failed."""
-    lines = [f"{report.manual} against {report.reference}   ({report.call})", ""]
+    """The report: verdict, table of probes, details of what failed.
+
+    Args:
+        report: What to show.
+        width: Characters a line; that of the terminal, or 100, by default.
+        colour: Whether to use ANSI colours.
+    """
+    width = width or _terminal_width()
+    lines = [*_head(report), *_table(report, width), *_details(report, width), *_foot(report)]
+    if not colour:
+        return "\n".join("".join(text for text, _ in line).rstrip() for line in lines)
+    return _coloured(lines, width)
+
+
+def _terminal_width() -> int:
+    import shutil
+    import sys
+
+    return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
+
+
+def _coloured(lines: list[list[Piece]], width: int) -> str:
+    import io
+
+    from rich.console import Console
+    from rich.text import Text
+
+    stream = io.StringIO()
+    console = Console(file=stream, force_terminal=True, width=width, highlight=False)
+    for line in lines:
+        console.print(Text.assemble(*line), soft_wrap=True)
+    return stream.getvalue().rstrip("\n")
+
+
+def _head(report: Report) -> Iterator[list[Piece]]:
+    verdict, style = ("passed", "bold green") if report.passed else ("FAILED", "bold red")
+    yield [(f"{report.manual} against {report.reference}: ", "bold"), (verdict, style)]
+    yield [(f"  called with {report.call}", "")]
+    yield []
+
+
+def _table(report: Report, width: int) -> Iterator[list[Piece]]:
+    column = max((len(probe.name) for probe in report.probes), default=0)
+    not_run = [probe for probe in report.probes if probe.status == NOT_RUN]
+    nothing = [probe.name for probe in report.probes if probe.reasons == {NOTHING: 1}]
     for probe in report.probes:
-        detail = f"{probe.cases} cases" if probe.cases else "; ".join(probe.reasons)
-        lines.append(f"  {probe.status:9} {probe.name:16} {detail}")
-    for failure in report.failures:
-        lines += ["", *_failure(failure)]
-    lines += ["", "passed" if report.passed else f"FAILED: {len(report.failures)} problems"]
-    return "\n".join(lines)
+        if probe.status == NOT_RUN or (probe.name in nothing and not probe.cases):
+            continue
+        start = f"  {probe.name:<{column}}  "
+        note = _note(probe)
+        room = max(20, width - len(start) - 10)
+        if len(note) > room:
+            note = note[: room - 3] + "..."
+        yield [(start, ""), (f"{probe.status:<8}  ", _STYLES[probe.status]), (note, "dim")]
+    if nothing:
+        text = f"{NOTHING} for {', '.join(nothing)}"
+        for part in textwrap.wrap(text, width - 2):
+            yield [(f"  {part}", "dim")]
+    if not_run:
+        reason = next(iter(not_run[0].reasons))
+        yield [(f"  {len(not_run)} more probes not run: {reason}", "dim")]
 
 
-def _failure(failure: Failure) -> list[str]:
+def _note(probe: ProbeResult) -> str:
+    """Cases compared, and why others were left out."""
+    parts = []
+    if probe.cases:
+        parts.append(f"{probe.cases} case{'s' if probe.cases > 1 else ''}")
+    left_out = sum(probe.reasons.values())
+    if probe.reasons:
+        reason = max(probe.reasons, key=lambda text: probe.reasons[text])
+        parts.append(f"{left_out} left out: {reason}" if probe.cases else reason)
+    return ", ".join(parts)
+
+
+def _details(report: Report, width: int) -> Iterator[list[Piece]]:
+    for number, failure in enumerate(report.failures[:_DETAILED], 1):
+        yield []
+        yield from _failure(number, failure, width)
+    more = report.failures[_DETAILED:]
+    if more:
+        yield []
+        yield [(f"{len(more)} more, probably of the same cause:", "bold")]
+        for failure in more:
+            yield [
+                (
+                    f"  {failure.probe}: {failure.problem.subject} {failure.problem.text} "
+                    f"({failure.case})",
+                    "",
+                )
+            ]
+
+
+def _failure(number: int, failure: Failure, width: int) -> Iterator[list[Piece]]:
     problem = failure.problem
-    lines = [f"{failure.probe}: {problem.subject} {problem.text} ({failure.case})"]
-    if problem.mismatch is not None:
-        m = problem.mismatch
-        lines.append(
-            f"  at {list(m.index)}: {m.manual!r}, autograd {m.reference!r}, relative error "
-            f"{m.relative:.3g}, {m.ulps:.3g} ULPs, {m.wrong} of {m.total} elements"
-        )
-    lines.append(f"  call: {failure.call}")
+    title = f"{number}. {problem.subject} {problem.text}"
+    for k, part in enumerate(textwrap.wrap(title, width)):
+        yield [(part if k == 0 else f"   {part}", "bold red")]
+    yield from _field("found by", f"{failure.probe}: {failure.case}", width)
+    yield from _field("call", failure.call, width)
+    for name, numbers in failure.values.items():
+        yield from _field(f"  {name}", numbers, width)
+    mismatch = problem.mismatch
+    if mismatch is not None:
+        yield from _field("worst at", _worst(failure), width)
+    for clue in failure.clues:
+        yield from _field("clue", clue, width, "bold yellow")
     if problem.hint:
-        lines.append(f"  {problem.hint}")
-    return lines
+        yield from _field("look for", problem.hint, width)
+
+
+def _worst(failure: Failure) -> str:
+    m = failure.problem.mismatch
+    assert m is not None
+    where = f"[{', '.join(map(str, m.index))}]"
+    return (
+        f"{where}: {_number(m.manual)} by hand, {_number(m.reference)} by autograd; relative error "
+        f"{m.relative:.2g}, {m.ulps:.2g} ULPs; {m.wrong} of {m.total} elements are wrong"
+    )
+
+
+def _number(value: complex | float) -> str:
+    return f"{value:.10g}"
+
+
+def _field(label: str, text: str, width: int, style: str = "") -> Iterator[list[Piece]]:
+    indent = " " * 13
+    for k, part in enumerate(textwrap.wrap(text, max(30, width - len(indent))) or [""]):
+        yield [(f"   {label:<10}" if k == 0 else indent, "dim"), (part, style)]
+
+
+def _foot(report: Report) -> Iterator[list[Piece]]:
+    yield []
+    cases = sum(probe.cases for probe in report.probes)
+    if report.passed and report.agreement:
+        relative = max(error for error, _ in report.agreement.values())
+        ulps = max(places for _, places in report.agreement.values())
+        reason = "the same bits" if relative == 0 else f"{ulps:.3g} ULPs, rounding in another order"
+        yield [(f"  gradients of the example agree to {relative:.1e} ({reason})", "")]
+    if report.passed:
+        ran = sum(probe.status == PASSED for probe in report.probes)
+        summary = f"passed: {ran} probes, {cases} cases, nothing found"
+    else:
+        failed = sum(probe.status == FAILED for probe in report.probes)
+        summary = f"FAILED: {failed} of {len(report.probes)} probes"
+    style = "bold green" if report.passed else "bold red"
+    yield [(f"  {summary}", style), (f" (seed {report.seed}, {report.seconds:.2f} s)", "dim")]

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from torch import Tensor
 
 from manual_bp.conformance.compare import Mismatch
 
 __all__ = ["Failure", "ProbeResult", "Problem", "Report"]
 
 PASSED, FAILED, LEFT_OUT, NOT_RUN = "passed", "failed", "left out", "not run"
+
+# The reason of a probe that has no case for a call: no masks, a single output.
+NOTHING = "nothing to vary"
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,7 @@ class Problem:
         text: A sentence that says how.
         mismatch: The two tensors, where there are two to compare.
         hint: What usually causes it.
+        known: Other tensors of the same call by name, to find clues in.
     """
 
     kind: str
@@ -31,6 +38,7 @@ class Problem:
     text: str
     mismatch: Mismatch | None = None
     hint: str = ""
+    known: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class Failure:
         case: What was special about the call: ``cotangent transposed``.
         call: The arguments, in one line.
         problem: What is wrong.
+        clues: What is striking about the wrong numbers, the most telling first.
         values: The numbers of small inputs, by name.
     """
 
@@ -49,6 +58,7 @@ class Failure:
     case: str
     call: str
     problem: Problem
+    clues: tuple[str, ...] = ()
     values: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,6 +71,7 @@ class Failure:
             "kind": problem.kind,
             "subject": problem.subject,
             "text": problem.text,
+            "clues": list(self.clues),
             "hint": problem.hint,
             "values": self.values,
             "mismatch": problem.mismatch.to_dict() if problem.mismatch else None,
@@ -114,6 +125,8 @@ class Report:
         reference: Name of what it was compared with.
         call: The example call, in one line.
         seed: That everything was drawn from.
+        agreement: For each output and gradient of the example call, the largest difference over
+            the largest element, and in units of the last place.
         probes: The results, in the order in which the probes ran.
     """
 
@@ -122,6 +135,7 @@ class Report:
     call: str
     seed: int
     probes: tuple[ProbeResult, ...]
+    agreement: Mapping[str, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -150,6 +164,10 @@ class Report:
             "seed": self.seed,
             "passed": self.passed,
             "seconds": round(self.seconds, 4),
+            "agreement": {
+                name: {"relative_error": relative, "ulps": ulps}
+                for name, (relative, ulps) in self.agreement.items()
+            },
             "probes": [probe.to_dict() for probe in self.probes],
         }
 

@@ -2,41 +2,62 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["TookTooLong", "limit"]
+__all__ = ["TookTooLong", "Watchdog"]
+
+_GLANCE = 0.25
 
 
 class TookTooLong(Exception):
     """Raised inside the code that ran over its time."""
 
 
-@contextmanager
-def limit(seconds: float) -> Iterator[None]:
-    """Raise :class:`TookTooLong` in this thread when the body takes longer.
+class Watchdog:
+    """Looks on from a thread of its own, and raises in the one that made it.
 
     The exception arrives between two bytecodes: a loop in Python ends, a single call into C that
     never returns does not.
+
+    Example:
+        >>> with Watchdog() as watchdog, watchdog.limit(10):
+        ...     _ = sum(range(1000))
     """
-    thread = threading.get_ident()
-    lock = threading.Lock()
-    done = False
 
-    def stop() -> None:
-        with lock:
-            if not done:
-                error = ctypes.py_object(TookTooLong)
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), error)
+    def __init__(self) -> None:
+        self._watched = threading.get_ident()
+        self._lock = threading.Lock()
+        self._deadline = float("inf")
+        self._closed = False
 
-    timer = threading.Timer(seconds, stop)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        with lock:
-            done = True
-        timer.cancel()
+    def __enter__(self) -> Watchdog:
+        # Not threading.Thread, whose start() waits for the thread: one is made for each check.
+        _thread.start_new_thread(self._watch, ())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed = True
+
+    @contextmanager
+    def limit(self, seconds: float) -> Iterator[None]:
+        """Raise :class:`TookTooLong` when the body takes longer."""
+        self._deadline = time.monotonic() + seconds
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._deadline = float("inf")
+
+    def _watch(self) -> None:
+        while not self._closed:
+            time.sleep(_GLANCE)
+            with self._lock:
+                if time.monotonic() > self._deadline:
+                    self._deadline = float("inf")
+                    thread, error = ctypes.c_ulong(self._watched), ctypes.py_object(TookTooLong)
+                    ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error)

@@ -16,9 +16,10 @@ from manual_bp.conformance.probes.memory import aliases, kept_alive
 from manual_bp.conformance.probes.precision import bfloat16, float16, float32
 from manual_bp.conformance.probes.second import second_order
 from manual_bp.conformance.probes.sizes import empty, large, ranks, sizes
+from manual_bp.conformance.probes.transforms import autocast, compiled, functional_grad, jvp, vmap
 from manual_bp.conformance.probes.values import extremes, kinks, signs, ties, zeros
 
-__all__ = ["PROBES"]
+__all__ = ["PROBES", "TRANSFORMS"]
 
 PROBES: tuple[Probe, ...] = (
     example,
@@ -49,4 +50,12 @@ PROBES: tuple[Probe, ...] = (
     float32,
     bfloat16,
     float16,
+    functional_grad,
+    vmap,
+    jvp,
+    autocast,
+    compiled,
 )
+
+#: Names of the probes that run only when asked for.
+TRANSFORMS: tuple[str, ...] = tuple(probe.name for probe in PROBES if probe.optional)

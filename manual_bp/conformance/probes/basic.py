@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from itertools import combinations
 
 import torch
 from torch import Tensor
 
 from manual_bp.conformance.bench import Bench
-from manual_bp.conformance.layouts import COTANGENT_LAYOUTS, INPUT_LAYOUTS, suits
+from manual_bp.conformance.call import Call
+from manual_bp.conformance.judge import Terms
+from manual_bp.conformance.judge import judge as judge_call
+from manual_bp.conformance.layouts import COTANGENT_LAYOUTS, INPUT_LAYOUTS, repeats, suits
 from manual_bp.conformance.probe import Case, case, probe
+from manual_bp.conformance.report import Problem
 
 __all__ = ["cotangents", "example", "frozen", "layouts", "outputs"]
 
@@ -94,6 +100,15 @@ def _changes(bench: Bench) -> dict[str, Callable[[Tensor], Tensor]]:
     }
 
 
+def _judge_repeated(bench: Bench, call: Call) -> list[Problem]:
+    """Tell memory that is shared from elements that are equal."""
+    problems = judge_call(bench, call, Terms())
+    if problems and judge_call(bench, call.with_layout("contiguous"), Terms()):
+        hint = "The same numbers in memory of their own fail too: it is that elements are equal."
+        return [replace(problem, hint=hint) for problem in problems]
+    return problems
+
+
 @probe("layouts")
 def layouts(bench: Bench) -> Iterator[Case]:
     """Inputs in every layout: transposed, strided, expanded, with a storage offset.
@@ -105,7 +120,8 @@ def layouts(bench: Bench) -> Iterator[Case]:
     for layout in INPUT_LAYOUTS:
         call = bench.call.with_layout(layout)
         if call.layouts != bench.call.layouts:
-            yield case(f"inputs {layout}", call, hint)
+            judge = _judge_repeated if repeats(layout) else partial(judge_call, terms=Terms())
+            yield Case(f"inputs {layout}", call, judge, hint)
     if len(bench.call.tensors) > 1:
         for i in bench.call.tensors:
             call = bench.call.with_layout("transposed", [i])

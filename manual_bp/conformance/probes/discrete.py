@@ -18,7 +18,7 @@ _REDUCTIONS = ("none", "mean", "sum")
 
 @probe("indices")
 def indices(bench: Bench) -> Iterator[Case]:
-    """Indices repeated, all equal, all different, and equal to an option such as padding_idx.
+    """Indices repeated, all equal, first and last, and equal to an option such as padding_idx.
 
     Assigning where gradients of repeated rows have to add up: tt-metal#6232, FlagGems#4295. The
     row of padding_idx gets no gradient: pytorch#26302. Derived indices stay in the range that the
@@ -52,11 +52,25 @@ def _variants(bench: Bench, index: Tensor) -> dict[str, Tensor]:
     }
     if index.is_cuda:  # an index out of range cannot be refused there: it ends the process
         return variants
+    for size in _sizes(bench):
+        if size > high:
+            every = torch.arange(len(flat)) + int(bench.integers(0, size, ()))
+            variants[f"up to {size - 1}"] = (every % size).to(index).view(index.shape)
+    if low > 0:
+        special = index.clone()
+        special.view(-1)[0] = 0
+        variants["with a zero"] = special
     for option in _whole_numbers(bench):
         special = index.clone()
         special.view(-1)[:: 2 if len(flat) > 1 else 1] = option
         variants[f"equal to {option} in places"] = special
     return variants
+
+
+def _sizes(bench: Bench) -> list[int]:
+    """Sizes of dimensions that an index may point into; the reference says which it does."""
+    shapes = (bench.call.leaves[i].shape for i in bench.call.floating)
+    return sorted({size for shape in shapes for size in shape})
 
 
 def _whole_numbers(bench: Bench) -> list[int]:
@@ -110,7 +124,7 @@ def _other_values(leaf: Any) -> list[Any]:
     if isinstance(leaf, int):
         return [leaf + 1, leaf - 1] if abs(leaf) < 10_000 else []
     if isinstance(leaf, float):
-        return [value for value in (0.5 * leaf, 2 * leaf + 0.25, -leaf, 0.0) if value != leaf]
+        return [value for value in (0.5 * leaf, 2 * leaf + 0.25, 0.0) if value != leaf]
     if isinstance(leaf, str) and leaf in _REDUCTIONS:
         return [reduction for reduction in _REDUCTIONS if reduction != leaf]
     return []

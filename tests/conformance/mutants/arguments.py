@@ -8,8 +8,12 @@ from torch.autograd.function import once_differentiable
 from .catalogue import linear, matrix, two, wrong
 
 
-@wrong("sign: one gradient for two inputs", lambda x, s: torch.sign(x) * s + x,
-       lambda d: (d(4, 6), 2.0), "pytorch-image-comp-rnn#4")  # fmt: skip
+@wrong(
+    "sign: one gradient for two inputs",
+    lambda x, s: torch.sign(x) * s + x,
+    lambda d: (d(4, 6), 2.0),
+    "pytorch-image-comp-rnn#4",
+)
 class TooFewGradients(Function):
     @staticmethod
     def forward(ctx, x, scale):
@@ -20,8 +24,12 @@ class TooFewGradients(Function):
         return g
 
 
-@wrong("linear: bias gradient saved only for the weight", F.linear, linear,
-       "needs_input_grad read one place off")  # fmt: skip
+@wrong(
+    "linear: bias gradient saved only for the weight",
+    F.linear,
+    linear,
+    "needs_input_grad read one place off",
+)
 class LinearNeedsShifted(Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
@@ -38,8 +46,12 @@ class LinearNeedsShifted(Function):
         return g @ weight, grad_weight, grad_bias
 
 
-@wrong("multiply: saves only what a training input needs", torch.mul, two,
-       "x is saved when x requires a gradient; y is what its gradient needs")  # fmt: skip
+@wrong(
+    "multiply: saves only what a training input needs",
+    torch.mul,
+    two,
+    "x is saved when x requires a gradient; y is what its gradient needs",
+)
 class MulSavesWrong(Function):
     @staticmethod
     def forward(ctx, x, y):
@@ -53,13 +65,17 @@ class MulSavesWrong(Function):
         zero = torch.zeros_like(g)
         grad_x = g * y if y is not None else zero
         grad_y = g * x if x is not None else zero
-        return grad_x.sum_to_size(ctx.needs_input_grad[0] and x.shape or g.shape), (
-            grad_y.sum_to_size(ctx.needs_input_grad[1] and y.shape or g.shape)
+        return grad_x.sum_to_size((ctx.needs_input_grad[0] and x.shape) or g.shape), (
+            grad_y.sum_to_size((ctx.needs_input_grad[1] and y.shape) or g.shape)
         )
 
 
-@wrong("linear: frozen weight, no input gradient", F.linear, linear,
-       "returns early when the weight is frozen")  # fmt: skip
+@wrong(
+    "linear: frozen weight, no input gradient",
+    F.linear,
+    linear,
+    "returns early when the weight is frozen",
+)
 class LinearFrozenEarly(Function):
     @staticmethod
     def forward(ctx, x, weight, bias):
@@ -79,8 +95,12 @@ def sincos(x):
     return torch.sin(x), torch.cos(x)
 
 
-@wrong("sine and cosine: second output forgotten", sincos, matrix,
-       "the loss of the test used the first one")  # fmt: skip
+@wrong(
+    "sine and cosine: second output forgotten",
+    sincos,
+    matrix,
+    "the loss of the test used the first one",
+)
 class SinCosForgets(Function):
     @staticmethod
     def forward(ctx, x):
@@ -92,8 +112,12 @@ class SinCosForgets(Function):
         return gs * torch.cos(ctx.saved_tensors[0])
 
 
-@wrong("sine and cosine: trips over an unused output", sincos, matrix,
-       "set_materialize_grads(False) and no look at None")  # fmt: skip
+@wrong(
+    "sine and cosine: trips over an unused output",
+    sincos,
+    matrix,
+    "set_materialize_grads(False) and no look at None",
+)
 class SinCosNone(Function):
     @staticmethod
     def forward(ctx, x):
@@ -107,8 +131,12 @@ class SinCosNone(Function):
         return gs * torch.cos(x) - gc * torch.sin(x)
 
 
-@wrong("sine and cosine: nothing when one output is unused", sincos, matrix,
-       "None for the input when any gradient is None")  # fmt: skip
+@wrong(
+    "sine and cosine: nothing when one output is unused",
+    sincos,
+    matrix,
+    "None for the input when any gradient is None",
+)
 class SinCosGivesUp(Function):
     @staticmethod
     def forward(ctx, x):
@@ -124,8 +152,12 @@ class SinCosGivesUp(Function):
         return gs * torch.cos(x) - gc * torch.sin(x)
 
 
-@wrong("sine and cosine: second output marked non-differentiable", sincos, matrix,
-       "only the first one was meant to be trained")  # fmt: skip
+@wrong(
+    "sine and cosine: second output marked non-differentiable",
+    sincos,
+    matrix,
+    "only the first one was meant to be trained",
+)
 class SinCosMarked(Function):
     @staticmethod
     def forward(ctx, x):
@@ -139,8 +171,12 @@ class SinCosMarked(Function):
         return gs * torch.cos(ctx.saved_tensors[0])
 
 
-@wrong("max with indices: values and gradient of the wrong output",
-       lambda x: tuple(x.max(-1)), matrix, "pytorch#1712")  # fmt: skip
+@wrong(
+    "max with indices: values and gradient of the wrong output",
+    lambda x: tuple(x.max(-1)),
+    matrix,
+    "pytorch#1712",
+)
 class MaxIndicesGradient(Function):
     @staticmethod
     def forward(ctx, x):
@@ -155,12 +191,17 @@ class MaxIndicesGradient(Function):
         (index,) = ctx.saved_tensors
         if not index.dim() and not ctx.shape:
             return g
-        return g.new_zeros(ctx.shape).scatter(-1, index.unsqueeze(-1), g.mean().expand_as(
-            index.unsqueeze(-1)))  # fmt: skip
+        return g.new_zeros(ctx.shape).scatter(
+            -1, index.unsqueeze(-1), g.mean().expand_as(index.unsqueeze(-1))
+        )
 
 
-@wrong("add with alpha: alpha left out", lambda x, y, a: torch.add(x, y, alpha=a),
-       lambda d: (d(4, 6), d(4, 6), 1.0), "alpha was one in the example")  # fmt: skip
+@wrong(
+    "add with alpha: alpha left out",
+    lambda x, y, a: torch.add(x, y, alpha=a),
+    lambda d: (d(4, 6), d(4, 6), 1.0),
+    "alpha was one in the example",
+)
 class AddAlpha(Function):
     @staticmethod
     def forward(ctx, x, y, alpha):
@@ -172,8 +213,12 @@ class AddAlpha(Function):
         return g.sum_to_size(ctx.shapes[0]), g.sum_to_size(ctx.shapes[1]), None
 
 
-@wrong("leaky relu: slope fixed in the backward", F.leaky_relu, lambda d: (d(4, 6), 0.01),
-       "a constant from the forward's default")  # fmt: skip
+@wrong(
+    "leaky relu: slope fixed in the backward",
+    F.leaky_relu,
+    lambda d: (d(4, 6), 0.01),
+    "a constant from the forward's default",
+)
 class LeakyFixed(Function):
     @staticmethod
     def forward(ctx, x, slope):
@@ -185,8 +230,12 @@ class LeakyFixed(Function):
         return g * torch.where(ctx.saved_tensors[0] > 0, torch.ones_like(g), 0.01), None
 
 
-@wrong("transpose: right for a square only", lambda x: 2 * x.transpose(-1, -2),
-       lambda d: (d(5, 5),), "forgets to transpose back, the shapes agree")  # fmt: skip
+@wrong(
+    "transpose: right for a square only",
+    lambda x: 2 * x.transpose(-1, -2),
+    lambda d: (d(5, 5),),
+    "forgets to transpose back, the shapes agree",
+)
 class TransposeSquare(Function):
     @staticmethod
     def forward(ctx, x):
@@ -197,8 +246,12 @@ class TransposeSquare(Function):
         return 2 * g
 
 
-@wrong("identity: zeros become None", lambda x: x * 0, matrix,
-       "no gradient is the same as a zero one, it was thought")  # fmt: skip
+@wrong(
+    "identity: zeros become None",
+    lambda x: x * 0,
+    matrix,
+    "no gradient is the same as a zero one, it was thought",
+)
 class ZeroAsNone(Function):
     @staticmethod
     def forward(ctx, x):
@@ -209,8 +262,12 @@ class ZeroAsNone(Function):
         return None
 
 
-@wrong("gradients returned by size", lambda x, y: (x * y).sum(), lambda d: (d(6), d(6)),
-       "sorted by shape: the right one for unequal shapes")  # fmt: skip
+@wrong(
+    "gradients returned by size",
+    lambda x, y: (x * y).sum(),
+    lambda d: (d(6), d(6)),
+    "sorted by shape: the right one for unequal shapes",
+)
 class DotSwapped(Function):
     @staticmethod
     def forward(ctx, x, y):
@@ -224,8 +281,12 @@ class DotSwapped(Function):
         return g * x, g * y
 
 
-@wrong("linear: accumulates into weight.grad itself", F.linear, linear,
-       "fused accumulation, and None for the engine")  # fmt: skip
+@wrong(
+    "linear: accumulates into weight.grad itself",
+    F.linear,
+    linear,
+    "fused accumulation, and None for the engine",
+)
 class LinearOwnGrad(Function):
     @staticmethod
     def forward(ctx, x, weight, bias):

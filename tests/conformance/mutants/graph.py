@@ -83,8 +83,9 @@ class ExpDetached(Function):
         return g * ctx.saved_tensors[0].detach()
 
 
-@wrong("multiply: backward under no_grad", torch.mul, two,
-       "somebody read that backward needs no graph")  # fmt: skip
+@wrong(
+    "multiply: backward under no_grad", torch.mul, two, "somebody read that backward needs no graph"
+)
 class MulNoGrad(Function):
     @staticmethod
     def forward(ctx, x, y):
@@ -98,8 +99,12 @@ class MulNoGrad(Function):
             return g * y, g * x
 
 
-@wrong("sine: through NumPy, not said", torch.sin, matrix,
-       "a NumPy backward without once_differentiable")  # fmt: skip
+@wrong(
+    "sine: through NumPy, not said",
+    torch.sin,
+    matrix,
+    "a NumPy backward without once_differentiable",
+)
 class SinNumpy(Function):
     @staticmethod
     def forward(ctx, x):
@@ -137,8 +142,7 @@ class ExpKeepsOutput(Function):
         return g * ctx.y
 
 
-@wrong("scatter: cache cleared by the first backward", lambda x: x.cumsum(-1), matrix,
-       "dgl#1046")  # fmt: skip
+@wrong("scatter: cache cleared by the first backward", lambda x: x.cumsum(-1), matrix, "dgl#1046")
 class CacheCleared(Function):
     @staticmethod
     def forward(ctx, x):
@@ -152,8 +156,12 @@ class CacheCleared(Function):
         return g @ tril
 
 
-@wrong("square: tensors in a list that grows", torch.square, matrix,
-       "kept for debugging, never emptied")  # fmt: skip
+@wrong(
+    "square: tensors in a list that grows",
+    torch.square,
+    matrix,
+    "kept for debugging, never emptied",
+)
 class SquareGlobalList(Function):
     seen = []  # noqa: RUF012
 
@@ -168,8 +176,12 @@ class SquareGlobalList(Function):
         return 2 * g * ctx.saved_tensors[0]
 
 
-@wrong("tanh: state on the class", torch.tanh, matrix,
-       "the second call overwrites what the first one needs")  # fmt: skip
+@wrong(
+    "tanh: state on the class",
+    torch.tanh,
+    matrix,
+    "the second call overwrites what the first one needs",
+)
 class TanhStateOnClass(Function):
     y = None
 
@@ -184,8 +196,12 @@ class TanhStateOnClass(Function):
         return g * (1 - TanhStateOnClass.y.square())
 
 
-@wrong("linear: weight cached by shape", F.linear, linear,
-       "the transposed weight is kept for speed and goes stale")  # fmt: skip
+@wrong(
+    "linear: weight cached by shape",
+    F.linear,
+    linear,
+    "the transposed weight is kept for speed and goes stale",
+)
 class LinearStaleWeight(Function):
     cache = {}  # noqa: RUF012
 
@@ -206,8 +222,12 @@ class LinearStaleWeight(Function):
         return g @ weight, rows.t() @ x.reshape(-1, x.shape[-1]), rows.sum(0)
 
 
-@wrong("softsign: gradient accumulated over backwards", F.softsign, matrix,
-       "retain_graph: the second backward adds to the first")  # fmt: skip
+@wrong(
+    "softsign: gradient accumulated over backwards",
+    F.softsign,
+    matrix,
+    "retain_graph: the second backward adds to the first",
+)
 class SoftsignAccumulates(Function):
     @staticmethod
     def forward(ctx, x):
@@ -249,12 +269,17 @@ class ExpAttached(Function):
         (x,) = ctx.saved_tensors
         with torch.enable_grad():
             x = x.detach().requires_grad_()
-            return g * torch.autograd.grad(torch.exp(x), x, torch.ones_like(x),
-                                           create_graph=True)[0]  # fmt: skip
+            return (
+                g * torch.autograd.grad(torch.exp(x), x, torch.ones_like(x), create_graph=True)[0]
+            )
 
 
-@wrong("layer norm: statistics as constants in second order", lambda x: F.layer_norm(x, (6,)),
-       matrix, "pytorch#104040, with mean and rstd as a kernel saves them")  # fmt: skip
+@wrong(
+    "layer norm: statistics as constants in second order",
+    lambda x: F.layer_norm(x, (6,)),
+    matrix,
+    "pytorch#104040, with mean and rstd as a kernel saves them",
+)
 class LayerNormSavedStatistics(Function):
     @staticmethod
     def forward(ctx, x):
@@ -270,8 +295,12 @@ class LayerNormSavedStatistics(Function):
         return rstd * (g - g.mean(-1, keepdim=True) - h * (g * h).mean(-1, keepdim=True))
 
 
-@wrong("multiply: second order forgets the cotangent", torch.mul, two,
-       "grad_output is detached before it is used")  # fmt: skip
+@wrong(
+    "multiply: second order forgets the cotangent",
+    torch.mul,
+    two,
+    "grad_output is detached before it is used",
+)
 class MulDetachedGrad(Function):
     @staticmethod
     def forward(ctx, x, y):
@@ -296,8 +325,12 @@ class Square(Function):
         return 2 * g * ctx.saved_tensors[0]
 
 
-@wrong("square: leaves gradients switched off", torch.square, matrix,
-       "set_grad_enabled(False) to save memory, and no way back")  # fmt: skip
+@wrong(
+    "square: leaves gradients switched off",
+    torch.square,
+    matrix,
+    "set_grad_enabled(False) to save memory, and no way back",
+)
 def square_turns_gradients_off(x):
     y = Square.apply(x)
     torch.set_grad_enabled(False)
@@ -309,12 +342,17 @@ def sigmoid_of_detached(x):
     return y if not x.requires_grad else y + 0 * x
 
 
-wrong("sigmoid: graph cut in the forward", torch.sigmoid, matrix,
-      "x.detach() to save memory")(sigmoid_of_detached)  # fmt: skip
+wrong("sigmoid: graph cut in the forward", torch.sigmoid, matrix, "x.detach() to save memory")(
+    sigmoid_of_detached
+)
 
 
-@wrong("log_softmax: output overwritten afterwards goes unnoticed",
-       lambda x: x.log_softmax(-1), matrix, "pytorch#30454")  # fmt: skip
+@wrong(
+    "log_softmax: output overwritten afterwards goes unnoticed",
+    lambda x: x.log_softmax(-1),
+    matrix,
+    "pytorch#30454",
+)
 class LogSoftmaxDetachedView(Function):
     @staticmethod
     def forward(ctx, x):

@@ -11,8 +11,12 @@ def words(d):
     return d.integers(9, 2, 4), d(9, 5)
 
 
-@wrong("embedding: repeated rows overwrite each other", F.embedding,
-       lambda d: (torch.tensor([1, 4, 2, 7]), d(9, 5)), "tt-metal#6232")  # fmt: skip
+@wrong(
+    "embedding: repeated rows overwrite each other",
+    F.embedding,
+    lambda d: (torch.tensor([1, 4, 2, 7]), d(9, 5)),
+    "tt-metal#6232",
+)
 class EmbeddingOverwrites(Function):
     @staticmethod
     def forward(ctx, index, weight):
@@ -28,8 +32,12 @@ class EmbeddingOverwrites(Function):
         return None, grad
 
 
-@wrong("embedding: padding row gets a gradient", lambda i, w: F.embedding(i, w, padding_idx=0),
-       words, "pytorch#26302")  # fmt: skip
+@wrong(
+    "embedding: padding row gets a gradient",
+    lambda i, w: F.embedding(i, w, padding_idx=0),
+    words,
+    "pytorch#26302",
+)
 class EmbeddingPadding(Function):
     @staticmethod
     def forward(ctx, index, weight):
@@ -43,8 +51,12 @@ class EmbeddingPadding(Function):
         return None, g.new_zeros(ctx.shape).index_put((index,), g, accumulate=True)
 
 
-@wrong("embedding: negative padding index not counted from the end",
-       lambda i, w: F.embedding(i, w, padding_idx=-1), words, "pytorch#93950")  # fmt: skip
+@wrong(
+    "embedding: negative padding index not counted from the end",
+    lambda i, w: F.embedding(i, w, padding_idx=-1),
+    words,
+    "pytorch#93950",
+)
 class EmbeddingNegativePadding(Function):
     @staticmethod
     def forward(ctx, index, weight):
@@ -73,9 +85,12 @@ class EmbeddingBytes(Function):
         return None, g.new_zeros(ctx.shape).index_put((index,), g, accumulate=True)
 
 
-@wrong("gather: scatter without add", lambda x, i: x.gather(-1, i),
-       lambda d: (d(4, 6), torch.tensor([[0, 3], [1, 2], [5, 4], [2, 0]])),
-       "FlagGems#4295")  # fmt: skip
+@wrong(
+    "gather: scatter without add",
+    lambda x, i: x.gather(-1, i),
+    lambda d: (d(4, 6), torch.tensor([[0, 3], [1, 2], [5, 4], [2, 0]])),
+    "FlagGems#4295",
+)
 class GatherScatter(Function):
     @staticmethod
     def forward(ctx, x, index):
@@ -89,8 +104,12 @@ class GatherScatter(Function):
         return g.new_zeros(ctx.shape).scatter(-1, index, g), None
 
 
-@wrong("sort: permutation in place of its inverse", lambda x: x.sort(-1).values, matrix,
-       "gather with the indices of the sort")  # fmt: skip
+@wrong(
+    "sort: permutation in place of its inverse",
+    lambda x: x.sort(-1).values,
+    matrix,
+    "gather with the indices of the sort",
+)
 class SortInverse(Function):
     @staticmethod
     def forward(ctx, x):
@@ -103,8 +122,12 @@ class SortInverse(Function):
         return g.gather(-1, ctx.saved_tensors[0])
 
 
-@wrong("flip and roll: rolls the same way back", lambda x: x.roll(1, -1), matrix,
-       "right where half the length is rolled")  # fmt: skip
+@wrong(
+    "flip and roll: rolls the same way back",
+    lambda x: x.roll(1, -1),
+    matrix,
+    "right where half the length is rolled",
+)
 class RollSameWay(Function):
     @staticmethod
     def forward(ctx, x):
@@ -115,9 +138,12 @@ class RollSameWay(Function):
         return g.roll(1, -1)
 
 
-@wrong("index select: gradient of masked rows not zero", lambda x, m: x * m,
-       lambda d: (d(4, 6), torch.tensor([[True], [False], [True], [True]])),
-       "empty() in place of zeros()")  # fmt: skip
+@wrong(
+    "index select: gradient of masked rows not zero",
+    lambda x, m: x * m,
+    lambda d: (d(4, 6), torch.tensor([[True], [False], [True], [True]])),
+    "empty() in place of zeros()",
+)
 class MaskedNotZero(Function):
     @staticmethod
     def forward(ctx, x, mask):
@@ -130,9 +156,12 @@ class MaskedNotZero(Function):
         return torch.where(mask, g, g * 1e-3), None
 
 
-@wrong("masked fill: a fully masked row divides by zero",
-       lambda x, m: torch.where(m, x, 0.0).sum(-1) / m.sum(-1).clamp_min(1),
-       lambda d: (d(4, 6), d.fixed(4, 6) > -0.5), "count of nothing")  # fmt: skip
+@wrong(
+    "masked fill: a fully masked row divides by zero",
+    lambda x, m: torch.where(m, x, 0.0).sum(-1) / m.sum(-1).clamp_min(1),
+    lambda d: (d(4, 6), d.fixed(4, 6) > -0.5),
+    "count of nothing",
+)
 class MaskedMean(Function):
     @staticmethod
     def forward(ctx, x, mask):
@@ -145,8 +174,12 @@ class MaskedMean(Function):
         return (g / mask.sum(-1)).unsqueeze(-1) * mask, None
 
 
-@wrong("repeat: sums over the wrong copies", lambda x: x.repeat(2, 1), matrix,
-       "repeat taken for repeat_interleave")  # fmt: skip
+@wrong(
+    "repeat: sums over the wrong copies",
+    lambda x: x.repeat(2, 1),
+    matrix,
+    "repeat taken for repeat_interleave",
+)
 class RepeatInterleaved(Function):
     @staticmethod
     def forward(ctx, x):

@@ -11,8 +11,12 @@ def softmax_minus_onehot(x, target):
     return x.softmax(-1) - F.one_hot(target, x.shape[-1])
 
 
-@wrong("cross-entropy: ignores what comes from above", F.cross_entropy, classes,
-       "nn-zero-to-hero#45: checked with a loss whose upstream gradient is one")  # fmt: skip
+@wrong(
+    "cross-entropy: ignores what comes from above",
+    F.cross_entropy,
+    classes,
+    "nn-zero-to-hero#45: checked with a loss whose upstream gradient is one",
+)
 class CrossEntropyNoUpstream(Function):
     @staticmethod
     def forward(ctx, x, target):
@@ -25,8 +29,12 @@ class CrossEntropyNoUpstream(Function):
         return softmax_minus_onehot(x, target) / len(target), None
 
 
-@wrong("cross-entropy: one upstream value for all rows",
-       lambda x, t: F.cross_entropy(x, t, reduction="none"), classes, "Liger#968")  # fmt: skip
+@wrong(
+    "cross-entropy: one upstream value for all rows",
+    lambda x, t: F.cross_entropy(x, t, reduction="none"),
+    classes,
+    "Liger#968",
+)
 class CrossEntropyFirstUpstream(Function):
     @staticmethod
     def forward(ctx, x, target):
@@ -39,8 +47,12 @@ class CrossEntropyFirstUpstream(Function):
         return g.reshape(-1)[:1] * softmax_minus_onehot(x, target), None
 
 
-@wrong("cross-entropy: ignored rows counted in the mean",
-       lambda x, t: F.cross_entropy(x, t, ignore_index=2), classes, "FlagGems#73")  # fmt: skip
+@wrong(
+    "cross-entropy: ignored rows counted in the mean",
+    lambda x, t: F.cross_entropy(x, t, ignore_index=2),
+    classes,
+    "FlagGems#73",
+)
 class CrossEntropyCountsIgnored(Function):
     @staticmethod
     def forward(ctx, x, target):
@@ -86,9 +98,12 @@ class CrossEntropyWeightDivisor(Function):
         return g * softmax_minus_onehot(x, target) * scale, None, None
 
 
-@wrong("smooth labels: smoothing forgotten in the gradient",
-       lambda x, t: F.cross_entropy(x, t, label_smoothing=0.1), classes,
-       "the forward has it, the backward is the old one")  # fmt: skip
+@wrong(
+    "smooth labels: smoothing forgotten in the gradient",
+    lambda x, t: F.cross_entropy(x, t, label_smoothing=0.1),
+    classes,
+    "the forward has it, the backward is the old one",
+)
 class CrossEntropyNoSmoothing(Function):
     @staticmethod
     def forward(ctx, x, target):
@@ -160,8 +175,12 @@ class KlDivTarget(Function):
         return -g * target, g * (target.log() - x)
 
 
-@wrong("bce with logits: sign of the target", F.binary_cross_entropy_with_logits,
-       lambda d: (d(4, 6), d.uniform(4, 6)), "target minus prediction")  # fmt: skip
+@wrong(
+    "bce with logits: sign of the target",
+    F.binary_cross_entropy_with_logits,
+    lambda d: (d(4, 6), d.uniform(4, 6)),
+    "target minus prediction",
+)
 class BceSign(Function):
     @staticmethod
     def forward(ctx, x, target):
@@ -174,8 +193,12 @@ class BceSign(Function):
         return g * (target - torch.sigmoid(x)) / x.numel(), None
 
 
-@wrong("huber: constant gradient does not know delta",
-       lambda x, t: F.huber_loss(x, t, delta=0.5), two, "delta was one in the test")  # fmt: skip
+@wrong(
+    "huber: constant gradient does not know delta",
+    lambda x, t: F.huber_loss(x, t, delta=0.5),
+    two,
+    "delta was one in the test",
+)
 class HuberDelta(Function):
     @staticmethod
     def forward(ctx, x, target):
@@ -190,8 +213,12 @@ class HuberDelta(Function):
         return grad, -grad
 
 
-@wrong("cosine similarity: second norm detached", F.cosine_similarity, two,
-       "as if the other vector were a constant of norm one")  # fmt: skip
+@wrong(
+    "cosine similarity: second norm detached",
+    F.cosine_similarity,
+    two,
+    "as if the other vector were a constant of norm one",
+)
 class CosineNorm(Function):
     @staticmethod
     def forward(ctx, x, y):

@@ -211,8 +211,9 @@ class SwigluWritesInputs(Function):
         return a, b
 
 
-@wrong("swiglu: results stored in each other's buffer", lambda a, b: F.silu(a) * b, two,
-       "unsloth#3314")  # fmt: skip
+@wrong(
+    "swiglu: results stored in each other's buffer", lambda a, b: F.silu(a) * b, two, "unsloth#3314"
+)
 class SwigluSwapped(Function):
     @staticmethod
     def forward(ctx, a, b):
@@ -226,8 +227,12 @@ class SwigluSwapped(Function):
         return g * a * s, g * b * (s + a * s * (1 - s))
 
 
-@wrong("softmax: saved output behind the back of the version counter", lambda x: x.softmax(-1),
-       matrix, "pytorch#30454")  # fmt: skip
+@wrong(
+    "softmax: saved output behind the back of the version counter",
+    lambda x: x.softmax(-1),
+    matrix,
+    "pytorch#30454",
+)
 class SoftmaxDataStash(Function):
     @staticmethod
     def forward(ctx, x):
@@ -281,8 +286,12 @@ class TanhMutatesGrad(Function):
         return g.mul_(1 - y * y)
 
 
-@wrong("sigmoid: works in place on the saved output", torch.sigmoid, matrix,
-       "to save a buffer, once the output is not needed any more")  # fmt: skip
+@wrong(
+    "sigmoid: works in place on the saved output",
+    torch.sigmoid,
+    matrix,
+    "to save a buffer, once the output is not needed any more",
+)
 class SigmoidMutatesOutput(Function):
     @staticmethod
     def forward(ctx, x):
@@ -311,8 +320,12 @@ class ReluInPlace(Function):
         return g * (ctx.saved_tensors[0] > 0)
 
 
-@wrong("multiply: input kept as an attribute", torch.mul, two,
-       "ctx.x = x is shorter than save_for_backward")  # fmt: skip
+@wrong(
+    "multiply: input kept as an attribute",
+    torch.mul,
+    two,
+    "ctx.x = x is shorter than save_for_backward",
+)
 class MulAttribute(Function):
     @staticmethod
     def forward(ctx, x, y):
@@ -324,8 +337,12 @@ class MulAttribute(Function):
         return g * ctx.y, g * ctx.x
 
 
-@wrong("scale: returns a tensor that it keeps", lambda x: 3 * x, matrix,
-       "one buffer for the gradient of every call")  # fmt: skip
+@wrong(
+    "scale: returns a tensor that it keeps",
+    lambda x: 3 * x,
+    matrix,
+    "one buffer for the gradient of every call",
+)
 class ScaleSharedBuffer(Function):
     buffers: dict[object, Tensor] = {}  # noqa: RUF012
 
@@ -341,8 +358,12 @@ class ScaleSharedBuffer(Function):
         return torch.mul(g, 3, out=out)
 
 
-@wrong("dot with a weight: returns the weight itself", lambda x, w: (x * w).sum(),
-       lambda d: (d(6), d(6)), "g is always one, so g * w is w")  # fmt: skip
+@wrong(
+    "dot with a weight: returns the weight itself",
+    lambda x, w: (x * w).sum(),
+    lambda d: (d(6), d(6)),
+    "g is always one, so g * w is w",
+)
 class DotReturnsWeight(Function):
     @staticmethod
     def forward(ctx, x, w):

@@ -47,12 +47,13 @@ class LayerNormNoMean(LayerNormBase):
 class LayerNormNoVariance(LayerNormBase):
     @staticmethod
     def backward(ctx, g):
-        gh, h, std, grad_weight, grad_bias = LayerNormBase.parts(ctx, g)
+        gh, _, std, grad_weight, grad_bias = LayerNormBase.parts(ctx, g)
         return (gh - gh.mean(-1, keepdim=True)) / std, grad_weight, grad_bias
 
 
-@wrong("layer norm: returns zeros", layer_norm, affine,
-       "a sum as the loss has a true gradient of zero")  # fmt: skip
+@wrong(
+    "layer norm: returns zeros", layer_norm, affine, "a sum as the loss has a true gradient of zero"
+)
 class LayerNormZeros(LayerNormBase):
     @staticmethod
     def backward(ctx, g):
@@ -70,8 +71,12 @@ class LayerNormWeight(LayerNormBase):
         return grad, (g * ctx.saved_tensors[0]).sum(over), grad_bias
 
 
-@wrong("layer norm: eps left out of the backward", layer_norm, affine,
-       "invisible until the variance is small")  # fmt: skip
+@wrong(
+    "layer norm: eps left out of the backward",
+    layer_norm,
+    affine,
+    "invisible until the variance is small",
+)
 class LayerNormNoEps(LayerNormBase):
     @staticmethod
     def backward(ctx, g):
@@ -111,8 +116,12 @@ def batch(d):
     return d(5, 3), d.fixed(3), d.uniform(3, low=0.5, high=2.0), d(3), d(3), True
 
 
-@wrong("batch norm: running variance without Bessel's correction", batch_norm, batch,
-       "as in a widely read annotated BatchNorm")  # fmt: skip
+@wrong(
+    "batch norm: running variance without Bessel's correction",
+    batch_norm,
+    batch,
+    "as in a widely read annotated BatchNorm",
+)
 def batch_norm_biased(x, mean, var, weight, bias, training):
     if not training:
         return F.batch_norm(x, mean, var, weight, bias, False)
@@ -123,14 +132,19 @@ def batch_norm_biased(x, mean, var, weight, bias, training):
     return F.batch_norm(x, None, None, weight, bias, True)
 
 
-@wrong("batch norm: running statistics untouched", batch_norm, batch,
-       "only the output was compared")  # fmt: skip
+@wrong(
+    "batch norm: running statistics untouched", batch_norm, batch, "only the output was compared"
+)
 def batch_norm_no_running(x, mean, var, weight, bias, training):
     return F.batch_norm(x, mean.clone(), var.clone(), weight, bias, training)
 
 
-@wrong("batch norm: gradient of training in evaluation", batch_norm, batch,
-       "the flag is not looked at in the backward")  # fmt: skip
+@wrong(
+    "batch norm: gradient of training in evaluation",
+    batch_norm,
+    batch,
+    "the flag is not looked at in the backward",
+)
 class BatchNormEvaluation(Function):
     @staticmethod
     def forward(ctx, x, mean, var, weight, bias, training):
@@ -156,9 +170,12 @@ def conv(x, weight, bias, stride):
     return F.conv2d(x, weight, bias, stride, 1)
 
 
-@wrong("convolution: input gradient one short when the stride does not divide", conv,
-       lambda d: (d(2, 3, 5, 5), d(4, 3, 3, 3), d(4), 2),
-       "conv_transpose without output_padding")  # fmt: skip
+@wrong(
+    "convolution: input gradient one short when the stride does not divide",
+    conv,
+    lambda d: (d(2, 3, 5, 5), d(4, 3, 3, 3), d(4), 2),
+    "conv_transpose without output_padding",
+)
 class ConvOutputPadding(Function):
     @staticmethod
     def forward(ctx, x, weight, bias, stride):
@@ -176,8 +193,12 @@ class ConvOutputPadding(Function):
         return grad, grad_weight, g.sum((0, 2, 3)), None
 
 
-@wrong("convolution: kernel not flipped", lambda x, w: F.conv1d(x, w, padding=1),
-       lambda d: (d(2, 3, 6), d(3, 3, 3)), "correlation taken for convolution")  # fmt: skip
+@wrong(
+    "convolution: kernel not flipped",
+    lambda x, w: F.conv1d(x, w, padding=1),
+    lambda d: (d(2, 3, 6), d(3, 3, 3)),
+    "correlation taken for convolution",
+)
 class ConvNotFlipped(Function):
     @staticmethod
     def forward(ctx, x, weight):
@@ -191,8 +212,12 @@ class ConvNotFlipped(Function):
         return grad, torch.nn.grad.conv1d_weight(x, weight.shape, g, padding=1)
 
 
-@wrong("max pool: gradient to every maximum", lambda x: F.max_pool1d(x, 2),
-       lambda d: (d(2, 3, 6),), "Theano#4568")  # fmt: skip
+@wrong(
+    "max pool: gradient to every maximum",
+    lambda x: F.max_pool1d(x, 2),
+    lambda d: (d(2, 3, 6),),
+    "Theano#4568",
+)
 class MaxPoolAllTies(Function):
     @staticmethod
     def forward(ctx, x):
@@ -209,9 +234,12 @@ class MaxPoolAllTies(Function):
         return F.pad(grad, (0, x.shape[-1] - 2 * n))
 
 
-@wrong("average pool: padding counted in the divisor at the border",
-       lambda x: F.avg_pool1d(x, 3, 1, 1, count_include_pad=False),
-       lambda d: (d(2, 3, 6),), "count_include_pad is not passed on")  # fmt: skip
+@wrong(
+    "average pool: padding counted in the divisor at the border",
+    lambda x: F.avg_pool1d(x, 3, 1, 1, count_include_pad=False),
+    lambda d: (d(2, 3, 6),),
+    "count_include_pad is not passed on",
+)
 class AvgPoolBorder(Function):
     @staticmethod
     def forward(ctx, x):
@@ -222,8 +250,12 @@ class AvgPoolBorder(Function):
         return F.avg_pool1d(g, 3, 1, 1)
 
 
-@wrong("normalise to length one: derivative of the length left out", lambda x: F.normalize(x),
-       matrix, "quotient rule, first half")  # fmt: skip
+@wrong(
+    "normalise to length one: derivative of the length left out",
+    lambda x: F.normalize(x),
+    matrix,
+    "quotient rule, first half",
+)
 class NormalizeHalf(Function):
     @staticmethod
     def forward(ctx, x):

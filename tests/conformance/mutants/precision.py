@@ -26,9 +26,12 @@ class LinearBiasLow(Function):
         return g @ weight, rows.t() @ x.reshape(-1, x.shape[-1]), total
 
 
-@wrong("rms norm: weight gradient accumulated in the input's precision",
-       lambda x, w: F.rms_norm(x, x.shape[-1:], w, 1e-6), lambda d: (d(4, 6), d(6)),
-       "Liger#950")  # fmt: skip
+@wrong(
+    "rms norm: weight gradient accumulated in the input's precision",
+    lambda x, w: F.rms_norm(x, x.shape[-1:], w, 1e-6),
+    lambda d: (d(4, 6), d(6)),
+    "Liger#950",
+)
 class RmsNormLow(Function):
     @staticmethod
     def forward(ctx, x, weight):
@@ -50,8 +53,12 @@ class RmsNormLow(Function):
         return grad.to(x.dtype), grad_weight
 
 
-@wrong("group norm: float16 gradients rounded to bfloat16",
-       lambda x, w: F.group_norm(x, 2, w), lambda d: (d(3, 4, 5), d(4)), "Liger#1253")  # fmt: skip
+@wrong(
+    "group norm: float16 gradients rounded to bfloat16",
+    lambda x, w: F.group_norm(x, 2, w),
+    lambda d: (d(3, 4, 5), d(4)),
+    "Liger#1253",
+)
 class GroupNormWrongHalf(Function):
     @staticmethod
     def forward(ctx, x, weight):
@@ -84,8 +91,12 @@ class SinFloat32(Function):
         return g * torch.cos(ctx.saved_tensors[0].float()).to(g.dtype)
 
 
-@wrong("multiply: saves a half precision copy", lambda x: x**2, matrix,
-       "to halve the memory of activations")  # fmt: skip
+@wrong(
+    "multiply: saves a half precision copy",
+    lambda x: x**2,
+    matrix,
+    "to halve the memory of activations",
+)
 class SquareSavesHalf(Function):
     @staticmethod
     def forward(ctx, x):
@@ -98,8 +109,12 @@ class SquareSavesHalf(Function):
         return 2 * g * ctx.saved_tensors[0].to(g.dtype)
 
 
-@wrong("variance: one pass, cancels at a large mean", lambda x: x.var(-1, unbiased=False), matrix,
-       "as in a widely read annotated BatchNorm")  # fmt: skip
+@wrong(
+    "variance: one pass, cancels at a large mean",
+    lambda x: x.var(-1, unbiased=False),
+    matrix,
+    "as in a widely read annotated BatchNorm",
+)
 class VarianceOnePass(Function):
     @staticmethod
     def forward(ctx, x):
@@ -145,8 +160,12 @@ def dropout(x):
     return F.dropout(x, 0.3)
 
 
-@wrong("dropout: a new mask in the backward", dropout, matrix,
-       "the mask is drawn again, without the seed")  # fmt: skip
+@wrong(
+    "dropout: a new mask in the backward",
+    dropout,
+    matrix,
+    "the mask is drawn again, without the seed",
+)
 class DropoutRedraws(Function):
     @staticmethod
     def forward(ctx, x):
@@ -170,8 +189,12 @@ class DropoutUnscaled(Function):
         return g * ctx.saved_tensors[0]
 
 
-@wrong("dropout: mask read off the zeros of the output", dropout, matrix,
-       "a kept zero looks like a dropped one")  # fmt: skip
+@wrong(
+    "dropout: mask read off the zeros of the output",
+    dropout,
+    matrix,
+    "a kept zero looks like a dropped one",
+)
 class DropoutMaskFromOutput(Function):
     @staticmethod
     def forward(ctx, x):
@@ -184,8 +207,9 @@ class DropoutMaskFromOutput(Function):
         return g * (ctx.saved_tensors[0] != 0) / 0.7
 
 
-@wrong("square: noise in the gradient", torch.square, matrix,
-       "stochastic rounding left switched on")  # fmt: skip
+@wrong(
+    "square: noise in the gradient", torch.square, matrix, "stochastic rounding left switched on"
+)
 class SquareNoise(Function):
     @staticmethod
     def forward(ctx, x):
@@ -198,8 +222,12 @@ class SquareNoise(Function):
         return 2 * g * x * (1 + 1e-12 * torch.rand_like(x))
 
 
-@wrong("tanh: reseeds the generator", torch.tanh, matrix,
-       "manual_seed in the backward, so that a mask can be drawn again")  # fmt: skip
+@wrong(
+    "tanh: reseeds the generator",
+    torch.tanh,
+    matrix,
+    "manual_seed in the backward, so that a mask can be drawn again",
+)
 class TanhReseeds(Function):
     @staticmethod
     def forward(ctx, x):

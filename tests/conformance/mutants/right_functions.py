@@ -82,8 +82,12 @@ class TanhNewStyle(Function):
         return g * (1 - y * y)
 
 
-@right("tanh: from exponentials that do not overflow", torch.tanh, matrix,
-       "another formula than PyTorch's: 1/cosh^2")  # fmt: skip
+@right(
+    "tanh: from exponentials that do not overflow",
+    torch.tanh,
+    matrix,
+    "another formula than PyTorch's: 1/cosh^2",
+)
 class TanhCosh(Function):
     @staticmethod
     def forward(ctx, x):
@@ -116,8 +120,12 @@ class LinearCareful(Function):
         )
 
 
-@right("linear: refuses other ranks in words", lambda x, w: F.linear(x, w),
-       lambda d: (d(4, 6), d(3, 6)), "a ValueError in the forward is no wrong gradient")  # fmt: skip
+@right(
+    "linear: refuses other ranks in words",
+    lambda x, w: F.linear(x, w),
+    lambda d: (d(4, 6), d(3, 6)),
+    "a ValueError in the forward is no wrong gradient",
+)
 class LinearTwoDimensional(Function):
     @staticmethod
     def forward(ctx, x, weight):
@@ -170,8 +178,12 @@ class SumExpands(Function):
         return g.unsqueeze(-1).expand(ctx.shape) if ctx.shape else g
 
 
-@right("transpose: a view of grad_output", lambda x: x.transpose(-1, -2) * 1, matrix,
-       "the gradient is a view of the cotangent")  # fmt: skip
+@right(
+    "transpose: a view of grad_output",
+    lambda x: x.transpose(-1, -2) * 1,
+    matrix,
+    "the gradient is a view of the cotangent",
+)
 class TransposeView(Function):
     @staticmethod
     def forward(ctx, x):
@@ -182,8 +194,12 @@ class TransposeView(Function):
         return g.transpose(-1, -2)
 
 
-@right("relu: in place, marked dirty", lambda x: torch.relu_(x * 1), matrix,
-       "mark_dirty on a tensor of its own")  # fmt: skip
+@right(
+    "relu: in place, marked dirty",
+    lambda x: torch.relu_(x * 1),
+    matrix,
+    "mark_dirty on a tensor of its own",
+)
 def relu_marked_dirty(x: Tensor) -> Tensor:
     return ReluDirty.apply(x * 1)
 
@@ -202,8 +218,12 @@ class ReluDirty(Function):
         return g * (y > 0)
 
 
-@right("max with indices, marked non-differentiable", lambda x: tuple(x.max(-1)), matrix,
-       "mark_non_differentiable where it belongs")  # fmt: skip
+@right(
+    "max with indices, marked non-differentiable",
+    lambda x: tuple(x.max(-1)),
+    matrix,
+    "mark_non_differentiable where it belongs",
+)
 class MaxMarked(Function):
     @staticmethod
     def forward(ctx, x):
@@ -222,8 +242,12 @@ class MaxMarked(Function):
         return zeros.scatter(-1, index.unsqueeze(-1), g.unsqueeze(-1))
 
 
-@right("sine and cosine: gradients not materialised", lambda x: (torch.sin(x), torch.cos(x)),
-       matrix, "looks at None")  # fmt: skip
+@right(
+    "sine and cosine: gradients not materialised",
+    lambda x: (torch.sin(x), torch.cos(x)),
+    matrix,
+    "looks at None",
+)
 class SinCosCareful(Function):
     @staticmethod
     def forward(ctx, x):
@@ -255,8 +279,12 @@ class DropoutSaved(Function):
         return g * ctx.saved_tensors[0]
 
 
-@right("dropout: numbers of its own", lambda x: F.dropout(x, 0.3), matrix,
-       "rand() in place of bernoulli_(): another stream, the same distribution")  # fmt: skip
+@right(
+    "dropout: numbers of its own",
+    lambda x: F.dropout(x, 0.3),
+    matrix,
+    "rand() in place of bernoulli_(): another stream, the same distribution",
+)
 class DropoutOwnStream(Function):
     @staticmethod
     def forward(ctx, x):
@@ -269,8 +297,12 @@ class DropoutOwnStream(Function):
         return g * ctx.saved_tensors[0]
 
 
-@right("dropout: mask drawn again from the saved state", lambda x: F.dropout(x, 0.3), matrix,
-       "no mask in memory, and the generator as it was")  # fmt: skip
+@right(
+    "dropout: mask drawn again from the saved state",
+    lambda x: F.dropout(x, 0.3),
+    matrix,
+    "no mask in memory, and the generator as it was",
+)
 class DropoutReplayed(Function):
     @staticmethod
     def forward(ctx, x):
@@ -324,8 +356,12 @@ class LayerNormRight(Function):
         return tuple(t.to(dtype) for t in (grad, *weights))
 
 
-@right("cross-entropy: gradient made in the forward", F.cross_entropy, classes,
-       "half the memory; no second order, and says so")  # fmt: skip
+@right(
+    "cross-entropy: gradient made in the forward",
+    F.cross_entropy,
+    classes,
+    "half the memory; no second order, and says so",
+)
 class CrossEntropyEager(Function):
     @staticmethod
     def forward(ctx, x, target):
@@ -357,8 +393,12 @@ class EmbeddingRight(Function):
         return None, g.new_zeros(ctx.shape).index_add(0, index.reshape(-1), rows)
 
 
-@right("softmax: a gradient in another layout", lambda x: x.softmax(-1), matrix,
-       "a transposed result is as good as any")  # fmt: skip
+@right(
+    "softmax: a gradient in another layout",
+    lambda x: x.softmax(-1),
+    matrix,
+    "a transposed result is as good as any",
+)
 class SoftmaxTransposed(Function):
     @staticmethod
     def forward(ctx, x):
@@ -373,8 +413,12 @@ class SoftmaxTransposed(Function):
         return (y * (g - dot)).mT.contiguous().mT if y.dim() > 1 else y * (g - dot)
 
 
-@right("square: a cache by shape, of constants", torch.square, matrix,
-       "what is kept does not depend on the data")  # fmt: skip
+@right(
+    "square: a cache by shape, of constants",
+    torch.square,
+    matrix,
+    "what is kept does not depend on the data",
+)
 class SquareCachesTwo(Function):
     twos: dict[object, Tensor] = {}  # noqa: RUF012
 
@@ -402,11 +446,16 @@ class SquareCopies(Function):
         return 2 * g * ctx.kept
 
 
-@right("mlp under checkpoint", lambda x, w: torch.tanh(x @ w), lambda d: (d(4, 6), d(6, 6)),
-       "the forward runs twice")  # fmt: skip
+@right(
+    "mlp under checkpoint",
+    lambda x, w: torch.tanh(x @ w),
+    lambda d: (d(4, 6), d(6, 6)),
+    "the forward runs twice",
+)
 def checkpointed(x: Tensor, w: Tensor) -> Tensor:
-    return checkpoint(lambda a, b: torch.tanh(Copy.apply(a) @ Copy.apply(b)), x, w,
-                      use_reentrant=False)  # fmt: skip
+    return checkpoint(
+        lambda a, b: torch.tanh(Copy.apply(a) @ Copy.apply(b)), x, w, use_reentrant=False
+    )
 
 
 class Copy(Function):
@@ -431,8 +480,12 @@ def einsum(a: Tensor, b: Tensor) -> Tensor:
     return torch.einsum("ij,jk->ik", a, b)
 
 
-@right("two in one tensor: complex input", lambda z: z * z.conj(), lambda d: (
-    torch.complex(d.fixed(4, 6), d.fixed(4, 6)).requires_grad_(),), "Wirtinger's derivative")  # fmt: skip
+@right(
+    "two in one tensor: complex input",
+    lambda z: z * z.conj(),
+    lambda d: (torch.complex(d.fixed(4, 6), d.fixed(4, 6)).requires_grad_(),),
+    "Wirtinger's derivative",
+)
 class SquaredModulus(Function):
     @staticmethod
     def forward(ctx, z):
@@ -445,8 +498,12 @@ class SquaredModulus(Function):
         return g * z + (g * z.conj()).conj()
 
 
-@right("add: leaves the sum over broadcast dimensions to the engine", torch.add, two,
-       "the engine reduces a gradient that is larger than its input")  # fmt: skip
+@right(
+    "add: leaves the sum over broadcast dimensions to the engine",
+    torch.add,
+    two,
+    "the engine reduces a gradient that is larger than its input",
+)
 class AddLeavesBroadcasting(Function):
     @staticmethod
     def forward(ctx, x, y):

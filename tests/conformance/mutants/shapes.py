@@ -20,8 +20,12 @@ class LinearRankTwo(Function):
         return g @ weight, g.t() @ x, g.sum(0)
 
 
-@wrong("bias add: sums over the first dimension only", lambda x, b: x + b,
-       lambda d: (d(4, 6), d(6)), "Liger#1375")  # fmt: skip
+@wrong(
+    "bias add: sums over the first dimension only",
+    lambda x, b: x + b,
+    lambda d: (d(4, 6), d(6)),
+    "Liger#1375",
+)
 class BiasFirstDim(Function):
     @staticmethod
     def forward(ctx, x, b):
@@ -59,8 +63,12 @@ class GroupNormLastDim(Function):
         return grad.reshape(x.shape)
 
 
-@wrong("multiply: broadcast by one element sums too little", torch.mul, two,
-       "sum_to_size for new dimensions, not for those of size one")  # fmt: skip
+@wrong(
+    "multiply: broadcast by one element sums too little",
+    torch.mul,
+    two,
+    "sum_to_size for new dimensions, not for those of size one",
+)
 class MulBroadcastOnes(Function):
     @staticmethod
     def forward(ctx, x, y):
@@ -79,8 +87,12 @@ class MulBroadcastOnes(Function):
         return reduce(g * y, x), reduce(g * x, y)
 
 
-@wrong("softmax: sums over the first dimension", lambda x: x.softmax(-1), lambda d: (d(5, 5),),
-       "a square example hides the axis")  # fmt: skip
+@wrong(
+    "softmax: sums over the first dimension",
+    lambda x: x.softmax(-1),
+    lambda d: (d(5, 5),),
+    "a square example hides the axis",
+)
 class SoftmaxWrongAxis(Function):
     @staticmethod
     def forward(ctx, x):
@@ -94,8 +106,12 @@ class SoftmaxWrongAxis(Function):
         return y * (g - (g * y).sum(0, keepdim=True))
 
 
-@wrong("matmul: gradient for square matrices only", torch.matmul, lambda d: (d(4, 4), d(4, 4)),
-       "right for square matrices up to a reshape that is not a transpose")  # fmt: skip
+@wrong(
+    "matmul: gradient for square matrices only",
+    torch.matmul,
+    lambda d: (d(4, 4), d(4, 4)),
+    "right for square matrices up to a reshape that is not a transpose",
+)
 class MatmulSquare(Function):
     @staticmethod
     def forward(ctx, a, b):
@@ -110,8 +126,12 @@ class MatmulSquare(Function):
         return (g @ b.reshape(b.shape[-1], -1)).reshape(a.shape), a.mT @ g
 
 
-@wrong("mean: divides by the size of the example", lambda x: x.mean(0), lambda d: (d(4, 6),),
-       "the batch size was written down as a number")  # fmt: skip
+@wrong(
+    "mean: divides by the size of the example",
+    lambda x: x.mean(0),
+    lambda d: (d(4, 6),),
+    "the batch size was written down as a number",
+)
 class MeanFixedBatch(Function):
     @staticmethod
     def forward(ctx, x):
@@ -123,8 +143,12 @@ class MeanFixedBatch(Function):
         return g.expand(ctx.shape) / 4
 
 
-@wrong("variance: squeeze() drops a batch of one", lambda x: x.var(-1, unbiased=False),
-       lambda d: (d(4, 6),), "squeeze without a dimension")  # fmt: skip
+@wrong(
+    "variance: squeeze() drops a batch of one",
+    lambda x: x.var(-1, unbiased=False),
+    lambda d: (d(4, 6),),
+    "squeeze without a dimension",
+)
 class VarianceSqueeze(Function):
     @staticmethod
     def forward(ctx, x):
@@ -138,8 +162,12 @@ class VarianceSqueeze(Function):
         return (2 / x.shape[-1] * g.unsqueeze(-1).squeeze(0) * centred).reshape(x.shape)
 
 
-@wrong("normalise by the largest: fails for an empty batch", lambda x: x * 2,
-       lambda d: (d(4, 6),), "max() of nothing")  # fmt: skip
+@wrong(
+    "normalise by the largest: fails for an empty batch",
+    lambda x: x * 2,
+    lambda d: (d(4, 6),),
+    "max() of nothing",
+)
 class ScaleByMax(Function):
     @staticmethod
     def forward(ctx, x):
@@ -151,8 +179,7 @@ class ScaleByMax(Function):
         return torch.where(top > 0, g / top * top * 2, g)
 
 
-@wrong("row loop: hangs on an empty batch", torch.exp, lambda d: (d(4, 6),),
-       "while row != last")  # fmt: skip
+@wrong("row loop: hangs on an empty batch", torch.exp, lambda d: (d(4, 6),), "while row != last")
 class LoopForever(Function):
     @staticmethod
     def forward(ctx, x):
@@ -170,8 +197,12 @@ class LoopForever(Function):
         return g * y
 
 
-@wrong("sum to columns: flattens with the batch first", lambda x: x.sum(-1), lambda d: (d(4, 6),),
-       "expand in the wrong direction, right for one row")  # fmt: skip
+@wrong(
+    "sum to columns: flattens with the batch first",
+    lambda x: x.sum(-1),
+    lambda d: (d(4, 6),),
+    "expand in the wrong direction, right for one row",
+)
 class SumExpandsWrong(Function):
     @staticmethod
     def forward(ctx, x):
@@ -187,8 +218,12 @@ class SumExpandsWrong(Function):
         )
 
 
-@wrong("cumulative sum: tail of a block left out", lambda x: x.cumsum(-1), lambda d: (d(4, 16),),
-       "a kernel with blocks of sixteen and no mask")  # fmt: skip
+@wrong(
+    "cumulative sum: tail of a block left out",
+    lambda x: x.cumsum(-1),
+    lambda d: (d(4, 16),),
+    "a kernel with blocks of sixteen and no mask",
+)
 class CumsumBlocks(Function):
     @staticmethod
     def forward(ctx, x):
@@ -205,8 +240,12 @@ class CumsumBlocks(Function):
         return grad
 
 
-@wrong("embedding: wrong beyond 768 indices", F.embedding,
-       lambda d: (d.integers(9, 2, 5), d(9, 4)), "pytorch#28716")  # fmt: skip
+@wrong(
+    "embedding: wrong beyond 768 indices",
+    F.embedding,
+    lambda d: (d.integers(9, 2, 5), d(9, 4)),
+    "pytorch#28716",
+)
 class EmbeddingLong(Function):
     @staticmethod
     def forward(ctx, index, weight):

@@ -178,7 +178,7 @@ FUNCTIONS: Table = {
             torch.complex(d.fixed(4, 6), d.fixed(4, 6)).requires_grad_(),
             torch.complex(d.fixed(4, 6), d.fixed(4, 6)).requires_grad_(),
         ),
-    ),  # fmt: skip
+    ),
 }
 
 for _name, (_function, _inputs) in FUNCTIONS.items():
