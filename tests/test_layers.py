@@ -128,7 +128,7 @@ def test_is_by_hand(spec: Spec, i: int) -> None:
         args = (manual_bp.functional.add(args[0], 0.0), *args[1:])
     outputs = _tensors(_seeded(partial(spec.manual, **s.kwargs), *args))
     assert (report := manual_bp.audit(outputs)).all_by_hand, report
-    cotangents = [Draw(7).fixed(*y.shape) for y in outputs]
+    cotangents = [Draw(7, y.dtype).fixed(*y.shape) for y in outputs]
     with only_by_hand():
         torch.autograd.grad(outputs, leaves, cotangents, allow_unused=True)
 
