@@ -30,6 +30,7 @@ FILES = (
     "sign",
     "split",
     "sum",
+    "to",
     "trigonometric",
     "var",
     "view",

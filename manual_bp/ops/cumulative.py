@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function, is_recorded, widened
+from manual_bp.function import Function, is_recorded, under_autocast, widened
 from manual_bp.ops.sum import spread
 from manual_bp.spec import Draw, Sample, Spec, sample
 
@@ -177,6 +177,7 @@ class LogCumSumExpFunction(Function):
         return grad_x.to(x_given.dtype), None
 
 
+@under_autocast("float32", devices=("cuda",))
 def cumsum(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     """The sums up to each element along ``dim``; as ``torch.cumsum``.
 
@@ -191,11 +192,13 @@ def cumsum(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tens
     return CumsumFunction.apply(input, dim, dtype)
 
 
+@under_autocast("float32", devices=("cuda",))
 def cumprod(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
     """The products up to each element along ``dim``; as ``torch.cumprod``."""
     return CumprodFunction.apply(input, dim, dtype)
 
 
+@under_autocast("float32")
 def prod(
     input: Tensor,
     dim: int | None = None,
@@ -217,6 +220,7 @@ def prod(
     return ProdFunction.apply(input, dim, keepdim, dtype)
 
 
+@under_autocast("float32", devices=("cuda",))
 def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
     """The logarithm of the sum of exponentials over ``dim``; as ``torch.logsumexp``.
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any
 
 import torch
@@ -105,11 +106,14 @@ def _gradient(
             factors.append((letter, grad_z.new_ones(size)))
         target += letter
     equation = ",".join(term for term, _ in factors) + "->" + target
-    return torch.einsum(equation, *(factor for _, factor in factors)).view(x.shape)
+    # Under autocast the operands may differ in dtype, from each other and from the result.
+    wide = reduce(torch.promote_types, [operand.dtype for operand in operands])
+    grad_x = torch.einsum(equation, *(factor.to(wide) for _, factor in factors))
+    return grad_x.view(x.shape).to(x.dtype)
 
 
-@under_autocast("lower")
-def _product(terms: str, out: str, *operands: Tensor) -> Tensor:
+@under_autocast("lower", devices=("cuda",))
+def _einsum(terms: str, out: str, *operands: Tensor) -> Tensor:
     return EinsumFunction.apply(terms, out, *operands)
 
 
@@ -132,8 +136,7 @@ def einsum(equation: Any, *operands: Any) -> Tensor:
     terms, out = _explicit(equation, tensors)
     if [len(term) for term in terms] != [t.dim() for t in tensors]:
         return torch.einsum(equation, *tensors)  # likewise
-    run = EinsumFunction.apply if len(tensors) == 1 else _product
-    return run(",".join(terms), out, *tensors)
+    return _einsum(",".join(terms), out, *tensors)
 
 
 def outer(input: Tensor, vec2: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class VectorNormFunction(Function):
         return grad_x.to(x_given.dtype), None, None, None, None
 
 
-@under_autocast("float32")
+@under_autocast("float32", devices=("cuda",))
 def vector_norm(
     x: Tensor,
     ord: float = 2,

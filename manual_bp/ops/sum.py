@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function
+from manual_bp.function import Function, under_autocast
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -76,6 +76,7 @@ class MeanFunction(Function):
         return spread(grad_y, ctx.shape, ctx.dim, ctx.keepdim), None, None, None
 
 
+@under_autocast("float32", devices=("cuda",))
 def sum(
     input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: torch.dtype | None = None
 ) -> Tensor:
