@@ -38,7 +38,7 @@ class SigmoidFunction(FromOutput):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
         (output,) = ctx.saved_tensors
-        grad_y, y = widened(grad_y, output)
+        grad_y, y = widened(grad_y, output.conj())  # conj() returns a real tensor as it is
         slope = torch.addcmul(y, y, y, value=-1)  # y - y y: one pass over memory, one rounding
         grad_x = slope * grad_y if is_recorded() else slope.mul_(grad_y)
         return grad_x.to(output.dtype)

@@ -40,7 +40,7 @@ class SiLUFunction(FromInput):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
         (input,) = ctx.saved_tensors
-        grad_y, x = widened(grad_y, input)
+        grad_y, x = widened(grad_y, input.conj())  # conj() returns a real tensor as it is
         s = torch.sigmoid(x)
         y = x * s  # again: torch keeps x only, so that y may be modified in place
         if is_recorded():

@@ -29,6 +29,9 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import FromInput, is_recorded, under_autocast, widened
+from manual_bp.ops.add import add
+from manual_bp.ops.div import div
+from manual_bp.ops.sign import abs
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -119,6 +122,8 @@ def softsign(input: Tensor) -> Tensor:
     Returns:
         The shape and dtype of ``input``, in (-1, 1).
     """
+    if input.is_complex():  # |x| has a gradient of its own there
+        return div(input, add(abs(input), 1))
     return SoftsignFunction.apply(input)
 
 

@@ -35,7 +35,7 @@ class TanhFunction(FromOutput):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
         (output,) = ctx.saved_tensors
-        grad_y, y = widened(grad_y, output)
+        grad_y, y = widened(grad_y, output.conj())  # conj() returns a real tensor as it is
         slope = torch.addcmul(y.new_ones(()), y, y, value=-1)  # 1 - y y, in one pass over memory
         grad_x = slope * grad_y if is_recorded() else slope.mul_(grad_y)
         return grad_x.to(output.dtype)

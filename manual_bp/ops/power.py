@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import FromInput, FromOutput, Function, under_autocast
+from manual_bp.function import CastFunction, FromInput, FromOutput, Function, under_autocast
 from manual_bp.ops.elementwise import asked_for, in_place, unary
 from manual_bp.ops.expand import kind
 from manual_bp.spec import Draw, Sample, Spec, sample
@@ -147,6 +147,22 @@ def _rpow(exponent: Tensor, input: Tensor | float) -> Tensor:
     return pow(input, exponent)
 
 
+def float_power(input: Tensor | float, exponent: Tensor | float) -> Tensor:
+    """``pow`` in double precision, gradients by hand; as ``torch.float_power``.
+
+    Args:
+        input: as in :func:`pow`
+        exponent: as in :func:`pow`
+
+    Returns:
+        The broadcast shape, in float64, or complex128 where an argument is complex.
+    """
+    operands = [torch.as_tensor(a) for a in (input, exponent)]
+    dtype = torch.complex128 if any(a.is_complex() for a in operands) else torch.float64
+    given = (input, exponent)
+    return pow(*[CastFunction.apply(a, dtype) if isinstance(a, Tensor) else a for a in given])
+
+
 def square(input: Tensor) -> Tensor:
     """``x^2`` with its gradient by hand; as ``torch.square``."""
     return SquareFunction.apply(input)
@@ -219,6 +235,16 @@ POW = Spec(
     samples=_pow,
     refused=_refused,
     bench=_pow_bench,
+)
+FLOAT_POWER = Spec(
+    name="float_power",
+    formula="z = x^p, in double precision",
+    gradient="dx = dz p x^(p - 1),  dp = dz z ln x",
+    manual=float_power,
+    native=torch.float_power,
+    overrides=(torch.Tensor.float_power,),
+    inplace={torch.Tensor.float_power_: in_place(float_power)},
+    samples=_pow,
 )
 SQUARE = unary(square, "y = x^2", "dx = 2 dy x", _real)
 SQRT = unary(sqrt, "y = sqrt x", "dx = dy / (2 y)", _positive, shift=1.5)
