@@ -7,20 +7,30 @@ whose examples are sorted by length, so that step t has the first ``sizes[t]`` o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function
+from manual_bp.function import CastFunction, Function, under_autocast
 from manual_bp.layers.dropout import dropout
-from manual_bp.ops.expand import expand
 from manual_bp.ops.permute import transpose
-from manual_bp.ops.view import unsqueeze
 
-__all__ = ["Steps", "directions", "refreshed", "through_layers", "total", "weight_gradients"]
+__all__ = [
+    "Steps",
+    "checked",
+    "directions",
+    "over_all_steps",
+    "promoted_under_autocast",
+    "refreshed",
+    "through_layers",
+    "total",
+    "under_by_hand",
+    "weight_gradients",
+]
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,11 @@ class Steps:
     def join(self, rows: list[Tensor]) -> Tensor:
         """The reverse of ``split``."""
         return torch.stack(rows) if self.sizes is None else torch.cat(rows)
+
+    def join_each(self, rows: Mapping[int, tuple[Tensor, ...]]) -> list[Tensor]:
+        """``join`` for several sequences at once, given by their time steps."""
+        columns = zip(*(rows[t] for t in range(self.length)), strict=True)
+        return [self.join(list(column)) for column in columns]
 
     def states_before(self, start: Tensor, states: Tensor) -> Tensor:
         """The state that each step met: that of the step before it, and ``start`` (N, H)."""
@@ -116,54 +131,126 @@ def total(parts: Sequence[Tensor | None]) -> Tensor | None:
     return first
 
 
-def through_layers(layer: Callable[..., Any], *args: Any) -> tuple[Tensor, ...]:
+class Call(NamedTuple):
+    """A call of ``torch.lstm`` or its like, in either of the two forms that torch takes."""
+
+    x: Tensor
+    sizes: tuple[int, ...] | None
+    states: list[Tensor]
+    params: list[Tensor]
+    has_biases: bool
+    layers: int
+    directions: int
+    dropout: float
+    batch_first: bool
+
+    @classmethod
+    def of(cls, *args: Any) -> Call:
+        """Take apart (input, hx, params, ...), or packed (data, batch_sizes, hx, params, ...)."""
+        packed = isinstance(args[3], (list, tuple))
+        x, hx, params, has_biases, layers, p, train, bidirectional, *last = (
+            (args[0], *args[2:]) if packed else args
+        )
+        sizes = tuple(args[1].tolist()) if packed else None
+        states = [hx] if isinstance(hx, Tensor) else list(hx)
+        batch_first = not packed and bool(last and last[0])
+        p = p if train else 0.0
+        return cls(
+            x, sizes, states, list(params), has_biases, layers, 1 + bidirectional, p, batch_first
+        )
+
+    def check(self, gates: int) -> None:
+        """Refuse shapes that do not fit. torch leaves that to the module and may crash on them."""
+        x, sizes = self.x.transpose(0, 1) if self.batch_first else self.x, self.sizes
+        if x.dim() != (3 if sizes is None else 2) or len(x) != (sum(sizes) if sizes else len(x)):
+            raise RuntimeError(f"shape {tuple(x.shape)} is not that of a sequence of {sizes}")
+        if sizes is None and len(x) == 0:
+            raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
+        if sizes and list(sizes) != sorted(sizes, reverse=True):
+            raise RuntimeError(f"batch_sizes of a packed sequence never grow, got {sizes}")
+        out, cells, high = self.out, self.states[-1].shape[-1], gates * self.states[-1].shape[-1]
+        stack, found = self.layers * self.directions, [tuple(w.shape) for w in self.params]
+        if len(found) != self.each * stack:
+            raise RuntimeError("got an incorrect number of RNN parameters")
+        for state, last in zip(self.states, (out, cells), strict=False):
+            wanted = (stack, sizes[0] if sizes else x.shape[1], last)
+            if state.shape != wanted:
+                raise RuntimeError(f"Expected hidden size {wanted}, got {tuple(state.shape)}")
+        for i in range(stack):
+            width = x.shape[-1] if i < self.directions else out * self.directions
+            shapes = [(high, width), (high, out)] + 2 * self.has_biases * [(high,)]
+            shapes += [(out, cells)] if out != cells else []
+            if found[i * self.each : (i + 1) * self.each] != shapes:
+                raise RuntimeError(f"Expected weights of {shapes}, got {found}")
+
+    @property
+    def out(self) -> int:
+        """Features of the output of one direction."""
+        return self.states[0].shape[-1]
+
+    @property
+    def each(self) -> int:
+        """Weights of one direction of one layer."""
+        return (4 if self.has_biases else 2) + (self.out != self.states[-1].shape[-1])
+
+
+def checked(native: Callable[..., Any], gates: int) -> Callable[..., Any]:
+    """Wrap torch's own to refuse the shapes on which it would read past the end of a tensor."""
+
+    @functools.wraps(native)
+    def run(*args: Any) -> Any:
+        Call.of(*args).check(gates)
+        return native(*args)
+
+    return run
+
+
+def through_layers(layer: Callable[..., Any], gates: int, *args: Any) -> tuple[Tensor, ...]:
     """Run a stack of layers, as ``torch.lstm`` and its like do.
 
     Args:
         layer: ``layer(x, states, sizes, *weights)``, giving ``y`` and the last states.
-        args: As torch's: (input, hx, params, has_biases, num_layers, dropout, train,
-            bidirectional, batch_first), or packed (data, batch_sizes, hx, params, ...).
+        gates: Blocks of rows in W and U.
+        args: As torch's.
 
     Returns:
         The last layer's ``y``, and the last states, those of all layers in one tensor.
     """
-    packed = isinstance(args[3], (list, tuple))
-    x, hx, params, has_biases, layers, p, train, bidirectional, *_ = (
-        args[:1] + args[2:] if packed else args
-    )
-    sizes = tuple(args[1].tolist()) if packed else None
-    batch_first = not packed and len(args) > 8 and args[8]
-    states = [hx] if isinstance(hx, Tensor) else list(hx)
-    if not packed and x.shape[1 if batch_first else 0] == 0:
-        raise RuntimeError("Expected sequence length to be larger than 0 in RNN")
-    is_projected = len(states) > 1 and states[0].shape[-1] != states[1].shape[-1]
-    each = (4 if has_biases else 2) + is_projected
-    if len(params) % each:
-        raise RuntimeError("got an incorrect number of RNN parameters")
-    each *= 1 + bidirectional
-    x = transpose(x, 0, 1) if batch_first else x
-    if not packed:
-        x, states = _broadcast(x, states)
-    starts = [[s] if layers == 1 else PartsFunction.apply(s, layers) for s in states]
+    call = Call.of(*args)
+    call.check(gates)
+    x = transpose(call.x, 0, 1) if call.batch_first else call.x
+    n, each = call.layers, call.each * call.directions
+    starts = [[s] if n == 1 else PartsFunction.apply(s, n) for s in call.states]
     ends = []
-    for i in range(layers):
-        x, *end = layer(x, [s[i] for s in starts], sizes, *params[i * each : (i + 1) * each])
+    for i in range(n):
+        weights = call.params[i * each : (i + 1) * each]
+        x, *end = layer(x, [s[i] for s in starts], call.sizes, *weights)
         ends.append(end)
-        if i < layers - 1 and train and p:
-            x = dropout(x, p)
-    x = transpose(x, 0, 1) if batch_first else x
-    if layers == 1:
+        if i < n - 1 and call.dropout:
+            x = dropout(x, call.dropout)
+    x = transpose(x, 0, 1) if call.batch_first else x
+    if n == 1:
         return x, *ends[0]
     return x, *(JoinFunction.apply(*parts) for parts in zip(*ends, strict=True))
 
 
-def _broadcast(x: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Of one example beside several there are several copies."""
-    x = x if x.dim() > 2 else unsqueeze(x, 1)
-    axes = (t.shape[1:2] for t in (x, *states))
-    shape = (-1, *torch.broadcast_shapes(*axes), -1)
-    x, *states = (t if t.shape[1] == shape[1] else expand(t, shape) for t in (x, *states))
-    return x, states
+def promoted_under_autocast(face: Callable[..., Any]) -> Callable[..., Any]:
+    """The place of GRU under autocast: low-precision products, added to a state of its dtype.
+
+    torch casts there what goes into a product, not the states that are averaged. The results
+    have the states' dtype, or the low precision where that is the wider one.
+    """
+    lowered = under_autocast("lower")(face)
+
+    @functools.wraps(face)
+    def run(*args: Any) -> Any:
+        results = lowered(*args)
+        if not torch._C._is_any_autocast_enabled():
+            return results
+        wide = torch.promote_types(results[0].dtype, Call.of(*args).states[0].dtype)
+        return tuple(r if r.dtype == wide else CastFunction.apply(r, wide) for r in results)
+
+    return run
 
 
 def under_by_hand(forward: Callable[..., Any], *args: Any) -> Any:

@@ -43,9 +43,9 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function, is_recorded, under_autocast, widened
-from manual_bp.ops.expand import expand
 from manual_bp.recurrent import (
     Steps,
+    checked,
     directions,
     refreshed,
     through_layers,
@@ -91,7 +91,7 @@ class RNNFunction(Function):
     def backward(ctx: Any, grad_y: Tensor, grad_end: Tensor) -> tuple[Tensor | None, ...]:
         x, h0, y, *weights = widened(*ctx.saved_tensors)
         grad_y, grad_end = widened(grad_y, grad_end)
-        grads_x, grads_h0, grad_weights = list[Tensor | None](), [], list[Tensor | None]()
+        grads_x, grads_h0, grad_weights = [], [], []  # type: ignore[var-annotated]
         for d, (w, u, *biases), steps in directions(weights, len(h0), x, ctx.sizes):
             h, g = y.chunk(len(h0), -1)[d], grad_y.chunk(len(h0), -1)[d]
             blame = _as_derived if is_recorded() or ctx.sizes else _in_place
@@ -149,18 +149,16 @@ def rnn_tanh(*args: Any) -> tuple[Tensor, ...]:
     Raises:
         RuntimeError: Where the number of weights or a shape does not fit.
     """
-    return through_layers(partial(_layer, False), *args)
+    return through_layers(partial(_layer, False), 1, *args)
 
 
 @under_autocast("lower")
 def rnn_relu(*args: Any) -> tuple[Tensor, ...]:
     """A recurrent net with f = relu; arguments and results as :func:`rnn_tanh`'s."""
-    return through_layers(partial(_layer, True), *args)
+    return through_layers(partial(_layer, True), 1, *args)
 
 
 def _layer(relu: bool, x: Tensor, states: Any, sizes: Any, *weights: Tensor) -> Any:
-    h = states[0].shape[-1]  # a matrix of one row stands for several
-    weights = tuple(w if len(w) == h or w.dim() < 2 else expand(w, (h, -1)) for w in weights)
     return RNNFunction.apply(x, *states, relu, sizes, *weights)
 
 
@@ -229,7 +227,8 @@ TANH = Spec(
     formula="h_t = tanh(W x_t + U h_(t-1) + b)",
     gradient="da_t = (dh_t + da_(t+1) U)(1 - h_t^2),  dW = dA^T X,  dU = dA^T H_before",
     manual=rnn_tanh,
-    native=torch.rnn_tanh,
+    native=checked(torch.rnn_tanh, gates=1),
+    overrides=(torch.rnn_tanh,),
     samples=_samples,
     refused=_refused,
     modules={RNN: _modules},
@@ -241,7 +240,8 @@ RELU = Spec(
     formula="h_t = relu(W x_t + U h_(t-1) + b)",
     gradient="da_t = dh_t + da_(t+1) U where h_t > 0,  dW = dA^T X,  dU = dA^T H_before",
     manual=rnn_relu,
-    native=torch.rnn_relu,
+    native=checked(torch.rnn_relu, gates=1),
+    overrides=(torch.rnn_relu,),
     samples=_samples,
     refused=_refused,
     bench=_bench,
