@@ -46,8 +46,8 @@ class HardsigmoidFunction(FromInput):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        inside = (3 - x.abs()).clamp(min=0)
-        return where_nonzero(inside, grad_y) * _SIXTH
+        held = x.clamp(-3, 3)  # is 3 or -3 outside
+        return where_nonzero((held + 3) * (3 - held), grad_y) * _SIXTH
 
 
 class HardswishFunction(FromInput):

@@ -8,8 +8,8 @@ Backward::
 
     dL/dx = dL/dy  where a < x < b,  else 0
 
-At the kinks x = a and x = b this takes 0, as PyTorch does. Inside is where the distance to the
-nearer bound, min(x - a, b - x), is positive.
+At the kinks x = a and x = b this takes 0, as PyTorch does: the gradient passes where ``y`` is at
+neither bound, which is where (y - a) (b - y) is not 0.
 
 Collobert (2004), "Large Scale Machine Learning", chapter 5. ReLU6: Krizhevsky (2010),
 "Convolutional Deep Belief Networks on CIFAR-10", section 2.1.
@@ -41,8 +41,8 @@ class HardtanhFunction(FromInput):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = widened(*ctx.saved_tensors)
         low, high = ctx.numbers
-        inside = torch.minimum(x - low, high - x).clamp(min=0)
-        return where_nonzero(inside, grad_y), None, None
+        y = x.clamp(low, high)  # again: torch keeps x only, so that y may be modified in place
+        return where_nonzero((y - low) * (high - y), grad_y), None, None
 
 
 def hardtanh(

@@ -41,8 +41,10 @@ class HardshrinkFunction(FromInput):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         (x,) = ctx.saved_tensors
         (lambd,) = ctx.numbers
-        outside = (x.abs() - lambd).clamp(min=0)
-        return where_nonzero(outside, grad_y), None
+        if lambd < 0:
+            return grad_y, None
+        # What was not set to 0 is not 0, and is told from x: y may be modified in place.
+        return where_nonzero(torch.nn.functional.hardshrink(x, lambd), grad_y), None
 
 
 class SoftshrinkFunction(HardshrinkFunction):
@@ -125,6 +127,11 @@ def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(0, 3), label="no examples")
 
 
+def _hard_samples(draw: Draw) -> Iterator[Sample]:
+    yield from _samples(draw)
+    yield sample(draw.values(-1.0, -0.0, 0.0), -0.2, label="a negative threshold")
+
+
 def _tanh_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3))
     yield sample(draw.values(-0.0, 0.0, 1e-3, 50.0), label="zero and saturated")
@@ -155,7 +162,7 @@ HARDSHRINK = Spec(
     manual=hardshrink,
     native=torch.nn.functional.hardshrink,
     overrides=(torch.hardshrink, torch.Tensor.hardshrink),
-    samples=_samples,
+    samples=_hard_samples,
     modules={Hardshrink: _modules},
     bench=_bench,
 )
