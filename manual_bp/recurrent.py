@@ -15,12 +15,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from manual_bp.function import CastFunction, Function, under_autocast
+from manual_bp.function import CastFunction, under_autocast, widened
 from manual_bp.layers.dropout import dropout
+from manual_bp.ops.cat import cat
 from manual_bp.ops.permute import transpose
+from manual_bp.ops.split import chunk
 
 __all__ = [
     "Steps",
+    "cell_gradients",
     "checked",
     "directions",
     "over_all_steps",
@@ -123,6 +126,22 @@ def weight_gradients(
     return grads
 
 
+def cell_gradients(
+    delta_x: Tensor, delta_h: Tensor, arguments: Sequence[Any], needs: Sequence[bool]
+) -> list[Tensor | None]:
+    """Gradients of x, h, W, U, b and b' from those of W x + b and of U h + b'."""
+    x, h, w, u = widened(*arguments[:4])
+    grads = [
+        delta_x @ w if needs[0] else None,
+        delta_h @ u if needs[1] else None,
+        delta_x.mT @ x if needs[2] else None,
+        delta_h.mT @ h if needs[3] else None,
+        delta_x.sum(-2) if needs[4] else None,
+        delta_h.sum(-2) if needs[5] else None,
+    ]
+    return [None if g is None else g.to(t.dtype) for g, t in zip(grads, arguments, strict=True)]
+
+
 def total(parts: Sequence[Tensor | None]) -> Tensor | None:
     """The sum of what each direction gives to the same ``x``; None where it is not needed."""
     first, *rest = parts
@@ -220,7 +239,7 @@ def through_layers(layer: Callable[..., Any], gates: int, *args: Any) -> tuple[T
     call.check(gates)
     x = transpose(call.x, 0, 1) if call.batch_first else call.x
     n, each = call.layers, call.each * call.directions
-    starts = [[s] if n == 1 else PartsFunction.apply(s, n) for s in call.states]
+    starts = [[s] if n == 1 else chunk(s, n) for s in call.states]
     ends = []
     for i in range(n):
         weights = call.params[i * each : (i + 1) * each]
@@ -231,7 +250,7 @@ def through_layers(layer: Callable[..., Any], gates: int, *args: Any) -> tuple[T
     x = transpose(x, 0, 1) if call.batch_first else x
     if n == 1:
         return x, *ends[0]
-    return x, *(JoinFunction.apply(*parts) for parts in zip(*ends, strict=True))
+    return x, *(cat(parts) for parts in zip(*ends, strict=True))
 
 
 def promoted_under_autocast(face: Callable[..., Any]) -> Callable[..., Any]:
@@ -243,12 +262,18 @@ def promoted_under_autocast(face: Callable[..., Any]) -> Callable[..., Any]:
     lowered = under_autocast("lower")(face)
 
     @functools.wraps(face)
-    def run(*args: Any) -> Any:
-        results = lowered(*args)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        results = lowered(*args, **kwargs)
         if not torch._C._is_any_autocast_enabled():
             return results
-        wide = torch.promote_types(results[0].dtype, Call.of(*args).states[0].dtype)
-        return tuple(r if r.dtype == wide else CastFunction.apply(r, wide) for r in results)
+        hx = args[2] if isinstance(args[3], (list, tuple)) else args[1]
+        state = hx if isinstance(hx, Tensor) else hx[0]
+
+        def promoted(y: Tensor) -> Tensor:
+            wide = torch.promote_types(y.dtype, state.dtype)
+            return y if y.dtype == wide else CastFunction.apply(y, wide)
+
+        return promoted(results) if isinstance(results, Tensor) else tuple(map(promoted, results))
 
     return run
 
@@ -259,35 +284,3 @@ def under_by_hand(forward: Callable[..., Any], *args: Any) -> Any:
 
     with by_hand():
         return forward(*args)
-
-
-class PartsFunction(Function):
-    """``x``: (L D, N, H), the states of all layers, taken apart into ``layers`` of (D, N, H)."""
-
-    @staticmethod
-    def forward(x: Tensor, layers: int) -> tuple[Tensor, ...]:
-        return tuple(part.clone() for part in x.chunk(layers))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        return torch.cat(grads), None
-
-
-class JoinFunction(Function):
-    """The states of all layers in one tensor."""
-
-    @staticmethod
-    def forward(*parts: Tensor) -> Tensor:
-        return torch.cat(parts)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.counts = [len(part) for part in inputs]
-
-    @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        return grad_y.split(ctx.counts)
