@@ -37,7 +37,8 @@ class AddFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, y, ctx.alpha = inputs
+        x, y, alpha = inputs
+        ctx.alpha = alpha.conjugate()  # of a complex number
         ctx.x, ctx.y = kind(x), kind(y)
 
     @staticmethod
@@ -61,7 +62,8 @@ class SubFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, y, ctx.alpha = inputs
+        x, y, alpha = inputs
+        ctx.alpha = alpha.conjugate()  # of a complex number
         ctx.x, ctx.y = kind(x), kind(y)
 
     @staticmethod

@@ -35,8 +35,9 @@ class AddProductFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        c, x, y, ctx.beta, ctx.alpha, _ = inputs
+        c, x, y, beta, alpha, _ = inputs
         ctx.c = kind(c)
+        ctx.beta, ctx.alpha = beta.conjugate(), alpha.conjugate()
         ctx.save_for_backward(x, y)
 
     @staticmethod

@@ -85,6 +85,7 @@ class CumprodFunction(Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x_given, y = ctx.saved_tensors
         grad_y, x, y = widened(grad_y, x_given.to(y.dtype), y)
+        x, y = x.conj(), y.conj()
         if x.dim() == 0 or x.shape[ctx.dim] == 0:
             return grad_y.to(x_given.dtype), None, None
         if _may_divide(x):
@@ -127,7 +128,7 @@ class ProdFunction(Function):
             dim = 0 if ctx.dim is None else ctx.dim
             factors = x.flatten() if ctx.dim is None else x
             others = _before(factors, dim) * _before(factors.flip(dim), dim).flip(dim)
-        return (grad_y * others.view(x.shape)).to(x_given.dtype), None, None, None
+        return (grad_y * others.view(x.shape).conj()).to(x_given.dtype), None, None, None
 
 
 class LogSumExpFunction(Function):
@@ -147,7 +148,7 @@ class LogSumExpFunction(Function):
         x_given, y = ctx.saved_tensors
         grad_y, x, y = widened(grad_y, x_given, y)
         grad_y, y = (spread(t, x.shape, ctx.dim, ctx.keepdim) for t in (grad_y, y))
-        return (grad_y * (x - y).exp()).to(x_given.dtype), None, None
+        return (grad_y * (x - y).exp().conj()).to(x_given.dtype), None, None
 
 
 class LogCumSumExpFunction(Function):
@@ -236,7 +237,12 @@ def logsumexp(input: Tensor, dim: Any, keepdim: bool = False) -> Tensor:
 
 
 def logcumsumexp(input: Tensor, dim: int) -> Tensor:
-    """``logsumexp`` up to each element along ``dim``; as ``torch.logcumsumexp``."""
+    """``logsumexp`` up to each element along ``dim``; as ``torch.logcumsumexp``.
+
+    Complex numbers are left to autograd.
+    """
+    if input.is_complex():
+        return torch.logcumsumexp(input, dim)
     return LogCumSumExpFunction.apply(input, dim)
 
 

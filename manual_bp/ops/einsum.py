@@ -93,10 +93,11 @@ def _gradient(
     factors += [(terms[j], operands[j].conj()) for j in range(len(terms)) if j != k]
     met = set("".join(term for term, _ in factors))
     free = iter([letter for letter in string.ascii_letters if letter not in sizes])
-    target = ""
+    target, shape = "", []
     for letter, size in zip(terms[k], x.shape, strict=True):
         if size != sizes[letter]:
             continue  # of size 1, and repeated
+        shape.append(size)
         if letter in target:
             twin = next(free)
             factors.append((letter + twin, torch.eye(size, dtype=x.dtype, device=x.device)))
@@ -109,7 +110,8 @@ def _gradient(
     # Under autocast the operands may differ in dtype, from each other and from the result.
     wide = reduce(torch.promote_types, [operand.dtype for operand in operands])
     grad_x = torch.einsum(equation, *(factor.to(wide) for _, factor in factors))
-    return grad_x.view(x.shape).to(x.dtype)
+    # What it met may have been of size 1 there.
+    return grad_x.expand(shape).reshape(x.shape).to(x.dtype)
 
 
 @under_autocast("lower", devices=("cuda",))
@@ -197,6 +199,7 @@ def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample("iij,kj", draw(3, 3, 2), draw(4, 2), label="trace, implied result")
     yield sample("ij->j", draw(4, 3), label="sum")
     yield sample("i,j,ij->", draw(4), draw(3), draw(4, 3), label="three")
+    yield sample("ij,ij->i", draw(4, 3), draw(4, 1), label="repeated and summed")
     yield sample("ijk,jl->il", draw(2, 3, 4), draw(3, 5), label="an index alone")
 
 

@@ -117,8 +117,9 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
     """The elements at ``indices`` along ``dim``, which broadcast; as ``torch.take_along_dim``."""
     if dim is None:
         return GatherFunction.apply(reshape(input, -1), 0, indices.reshape(-1))
-    # The native operation says what is wrong with an index before it is expanded here.
-    torch.take_along_dim(input.detach(), indices, dim)
+    if input.dim() != indices.dim():
+        return torch.take_along_dim(input, indices, dim)  # which says what is wrong
+    indices = torch.where(indices < 0, indices + input.shape[dim], indices)
     shape = list(torch.broadcast_shapes(_but(input, dim), _but(indices, dim)))
     shape[dim] = input.shape[dim]
     input = expand(input, shape)
@@ -208,6 +209,7 @@ def _gather_samples(draw: Draw) -> Iterator[Sample]:
 def _take_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3), draw.integers(4, 2, 1), 0, label="broadcast")
     yield sample(draw(4, 3), draw.integers(12, 5), label="of all")
+    yield sample(draw(4, 3), draw.integers(4, 2, 3) - 4, 0, label="from the end")
 
 
 def _scatter_samples(draw: Draw) -> Iterator[Sample]:

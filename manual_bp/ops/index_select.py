@@ -113,7 +113,9 @@ class IndexFillFunction(Function):
         if ctx.needs_input_grad[0]:
             grad_x = grad_y.index_fill(ctx.dim, index, 0)
         if ctx.needs_input_grad[3]:
-            grad_value = grad_y.index_select(ctx.dim, index).sum()
+            # Where places repeat, each element is filled once all the same.
+            kept = torch.ones_like(grad_y, dtype=torch.bool).index_fill(ctx.dim, index, False)
+            grad_value = grad_y.masked_fill(kept, 0).sum()
         return grad_x, None, None, grad_value
 
 
@@ -198,6 +200,7 @@ def _copy_samples(draw: Draw) -> Iterator[Sample]:
 
 def _fill_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3), 1, torch.tensor([2, 0]), draw())
+    yield sample(draw(4, 3), 1, torch.tensor([2, 0, 2]), draw(), label="repeated")
     yield sample(draw(4, 3), 0, torch.tensor([2, 2]), 1.5, label="a number")
 
 

@@ -25,6 +25,13 @@ from manual_bp.ops.view import view_of
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
+def _among_zeros(part: Tensor, dim: int, start: int, shape: torch.Size) -> Tensor:
+    """``part`` at ``start`` along ``dim``, zeros before and after it up to ``shape``."""
+    axes_behind = len(shape) - 1 - dim % len(shape)
+    after = shape[dim] - start - part.shape[dim]
+    return torch.nn.functional.pad(part, [0, 0] * axes_behind + [start, after])
+
+
 class SelectFunction(Function):
     """``arguments``: the axis, and the place along it."""
 
@@ -39,8 +46,9 @@ class SelectFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        zeros = grad_y.new_zeros(ctx.shape)
-        return zeros.select_scatter(grad_y, ctx.dim, ctx.index), None, None, None
+        index = ctx.index % ctx.shape[ctx.dim]
+        grad_x = _among_zeros(grad_y.unsqueeze(ctx.dim), ctx.dim, index, ctx.shape)
+        return grad_x, None, None, None
 
 
 class NarrowFunction(Function):
@@ -52,15 +60,13 @@ class NarrowFunction(Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, _, ctx.dim, start, ctx.length = inputs
+        x, _, ctx.dim, start, _ = inputs
         ctx.shape = x.shape
         ctx.start = start if start >= 0 else start + x.shape[ctx.dim]
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        zeros, end = grad_y.new_zeros(ctx.shape), ctx.start + ctx.length
-        grad_x = zeros.slice_scatter(grad_y, ctx.dim, ctx.start, end)
-        return grad_x, None, None, None, None
+        return _among_zeros(grad_y, ctx.dim, ctx.start, ctx.shape), *[None] * 4
 
 
 def select(input: Tensor, dim: int, index: int) -> Tensor:

@@ -43,7 +43,8 @@ class VectorNormFunction(Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x_given, y = ctx.saved_tensors
         p, dim, keepdim = ctx.p, ctx.dim, ctx.keepdim
-        grad_y, x, y = widened(grad_y, x_given.to(y.dtype), y)
+        x = x_given if x_given.is_complex() else x_given.to(y.dtype)
+        grad_y, x, y = widened(grad_y, x, y)
         if p == 0:
             return None, None, None, None, None
         if abs(p) == math.inf:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function
-from manual_bp.ops.view import view_of
+from manual_bp.ops.view import ReshapeFunction, view_of
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -41,15 +41,15 @@ class TransposeFunction(Function):
 
 
 class PermuteFunction(Function):
-    """``arguments``: the axes of ``x`` in their new order."""
+    """``order``: the axes of ``x`` in their new order."""
 
     @staticmethod
-    def forward(x: Tensor, method: str, *arguments: int) -> Tensor:
-        return getattr(x, method)(*arguments)
+    def forward(x: Tensor, method: str, order: tuple[int, ...]) -> Tensor:
+        return getattr(x, method)(order)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _, _, *ctx.order = inputs
+        _, _, ctx.order = inputs
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
@@ -57,7 +57,7 @@ class PermuteFunction(Function):
         inverse = [0] * axes
         for place, axis in enumerate(ctx.order):
             inverse[axis % axes] = place
-        return grad_y.permute(inverse), None, *[None] * axes
+        return grad_y.permute(inverse), None, None
 
 
 class MovedimFunction(Function):
@@ -97,13 +97,13 @@ def t(input: Tensor) -> Tensor:
         RuntimeError: From torch, where there are more than two axes.
     """
     if input.dim() != 2:
-        return torch.t(input)
+        return view_of(ReshapeFunction, input, "t")
     return view_of(TransposeFunction, input, "transpose", 0, 1)
 
 
 def T(input: Tensor) -> Tensor:
     """All axes in reverse order; as ``Tensor.T``."""
-    return view_of(PermuteFunction, input, "permute", *range(input.dim() - 1, -1, -1))
+    return view_of(PermuteFunction, input, "permute", tuple(range(input.dim() - 1, -1, -1)))
 
 
 def mT(input: Tensor) -> Tensor:
@@ -127,7 +127,7 @@ def permute(input: Tensor, *dims: Any, **named: Any) -> Tensor:
     order = (*dims, *named.values())
     if len(order) == 1 and not isinstance(order[0], int):
         (order,) = order
-    return view_of(PermuteFunction, input, "permute", *order)
+    return view_of(PermuteFunction, input, "permute", tuple(order))
 
 
 def movedim(input: Tensor, source: Any, destination: Any) -> Tensor:

@@ -261,7 +261,8 @@ def diag(input: Tensor, diagonal: int = 0) -> Tensor:
     """The diagonal of a matrix, or a matrix with that diagonal; as ``torch.diag``."""
     if input.dim() == 1:
         return DiagEmbedFunction.apply(input, diagonal, 0, 1)
-    return clone(view_of(DiagonalFunction, input, "diagonal", diagonal, 0, 1))
+    y = view_of(DiagonalFunction, input, "diagonal", diagonal, 0, 1)
+    return clone(y, memory_format=torch.contiguous_format)
 
 
 def _flip_samples(draw: Draw) -> Iterator[Sample]:
