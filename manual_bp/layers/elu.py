@@ -52,7 +52,8 @@ class ELUFunction(FromInput):
         depth, scale, _, rate = ctx.numbers
         grad_y, x = widened(grad_y, input)
         if is_recorded():
-            bent = scale * depth * rate * torch.exp(rate * x.clamp(max=0))
+            negative = torch.where(x < 0, x, x.new_zeros(()))  # at 0 torch's second slope is 0
+            bent = scale * depth * rate * torch.exp(rate * negative)
             grad_x = grad_y * torch.where(x <= 0, bent, x.new_full((), scale))
         else:  # torch has the quicker kernel for 2^(z / ln 2)
             slope = x.clamp(max=0).mul_(rate / math.log(2)).exp2_()

@@ -88,7 +88,6 @@ def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3), draw(1), label="one slope")
     yield sample(draw(4), draw(), label="a vector, one slope")
     yield sample(draw(), draw(1), label="no axis")
-    yield sample(draw.values(-1.0, -0.0, 0.0, 1.0), draw(1), label="kink", smooth=False)
     yield sample(draw(0, 3), draw(3), label="no examples")
 
 

@@ -156,7 +156,7 @@ def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3), 2.5, label="beta")
     yield sample(draw(4, 3), 2.0, 0.5, label="a low threshold")
     yield sample(draw.values(-800.0, -0.0, 19.0, 21.0, 800.0), label="tails")
-    yield sample(draw.values(-1.0, 20.0, 20.5), label="threshold", smooth=False)
+    yield sample(draw.values(-1.0, 19.5, 20.5), label="threshold", smooth=False)
     yield sample(draw(0, 3), label="no examples")
 
 

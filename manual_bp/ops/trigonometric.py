@@ -185,7 +185,9 @@ class Atan2Function(FromInputs):
     @staticmethod
     def backward(ctx: Any, grad_z: Tensor) -> tuple[Tensor | None, ...]:
         y, x = operands(ctx)
-        scale = grad_z * (x * x + y * y).reciprocal()
+        square = x * x + y * y
+        # The origin has no angle; like PyTorch, this takes 0 there.
+        scale = torch.where(square == 0, square, grad_z / square)
         return asked_for(ctx, lambda: scale * x, lambda: scale * -y)
 
 
