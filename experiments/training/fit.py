@@ -23,7 +23,6 @@ from experiments.training.errors import cause
 from experiments.training.recording import Record
 from experiments.trial import Outcome, plain
 
-
 _THEIRS = r"(pytorch_lightning|lightning_utilities|lightning_fabric|jsonargparse)(\.|$)"
 
 
