@@ -10,6 +10,7 @@ FILES = (
     "alpha_dropout",
     "avg_pool",
     "batch_norm",
+    "bilinear",
     "binary_cross_entropy",
     "conv_transpose",
     "convolution",
@@ -39,8 +40,10 @@ FILES = (
     "layer_norm",
     "leaky_relu",
     "linear",
+    "linear_cross_entropy",
     "local_response_norm",
     "log_softmax",
+    "lp_pool",
     "lstm",
     "lstm_cell",
     "margin_ranking_loss",
@@ -62,6 +65,7 @@ FILES = (
     "rnn",
     "rnn_cell",
     "rrelu",
+    "scaled_dot_product_attention",
     "shrink",
     "shuffle",
     "sigmoid",
@@ -72,6 +76,7 @@ FILES = (
     "softplus",
     "tanh",
     "threshold",
+    "triplet_margin_loss",
 )
 
 #: Every layer, and after them every operation between layers.

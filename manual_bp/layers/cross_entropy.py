@@ -48,6 +48,37 @@ from manual_bp.reduction import constants, named, share
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
+def logits_gradient(
+    x: Tensor,
+    axis: int,
+    counted: tuple[Tensor, Tensor, Tensor],
+    weight: Tensor | None,
+    smoothing: float,
+) -> Tensor:
+    """``dL/dx`` where the targets are classes.
+
+    Args:
+        x: logits, at least float32
+        axis: of the classes
+        counted: of each example dL/dl_n, the same times w_{t_n}, and t_n
+        weight: (C,) of the classes
+        smoothing: s, the part of every example that goes to all classes in equal shares
+    """
+    g, r, label = (t.unsqueeze(axis) for t in counted)
+    total = r
+    if smoothing > 0:
+        classes = x.shape[axis]
+        g, r = g * (smoothing / classes), r * (1 - smoothing)
+        shares = g if weight is None else g * _along(weight, axis, x.dim())
+        total = r + (g * classes if weight is None else shares.sum(axis, keepdim=True))
+    p = torch.softmax(x, axis)
+    if is_recorded():
+        grad_x = (p * total).scatter_add(axis, label, -r)
+        return grad_x - shares if smoothing > 0 else grad_x
+    grad_x = p.mul_(total).scatter_add_(axis, label, -r)
+    return grad_x.sub_(shares) if smoothing > 0 else grad_x
+
+
 class CrossEntropyFunction(Function):
     """``x``: (C,) or (N, C, d...), ``target``: int64, () or (N, d...), ``weight``: (C,) or None."""
 
@@ -77,28 +108,12 @@ class CrossEntropyFunction(Function):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         x, target, weight = ctx.saved_tensors
-        axis, s = class_axis(x), ctx.smoothing
-        classes = x.shape[axis]
-        if classes == 0:  # no label can be right, but all may be ignored
+        axis = class_axis(x)
+        if x.shape[axis] == 0:  # no label can be right, but all may be ignored
             return torch.zeros_like(x), None, None, None, None, None
-        g, r, label = counted(
-            grad_y, target, weight, ctx.ignore_index, ctx.reduction, classes
-        )  # dL/dl_n, and the same times w_{t_n}
-        label, r = label.unsqueeze(axis), r.unsqueeze(axis)
+        examples = counted(grad_y, target, weight, ctx.ignore_index, ctx.reduction, x.shape[axis])
         (logits,) = widened(x)
-        if s > 0:  # a part s of every row goes to all classes in equal shares
-            g, r = g.unsqueeze(axis) * (s / classes), r * (1 - s)
-            shares = g if weight is None else g * _along(weight, axis, x.dim())
-            total = r + (g * classes if weight is None else shares.sum(axis, keepdim=True))
-        else:
-            total = r
-        p = torch.softmax(logits, axis)
-        if is_recorded():
-            grad_x = (p * total).scatter_add(axis, label, -r)
-            grad_x = grad_x - shares if s > 0 else grad_x
-        else:
-            grad_x = p.mul_(total).scatter_add_(axis, label, -r)
-            grad_x = grad_x.sub_(shares) if s > 0 else grad_x
+        grad_x = logits_gradient(logits, axis, examples, weight, ctx.smoothing)
         return grad_x.to(x.dtype), None, None, None, None, None
 
 
