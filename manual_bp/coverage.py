@@ -156,7 +156,7 @@ def _error(found: Tensor | None, expected: Tensor | None) -> float:
     found, expected = found[finite], expected[finite]
     # Where terms cancel (LayerNorm over one feature) the truth is 0 and rounding all there is.
     difference = max(float((found - expected).norm()) - 1e-11, 0.0)
-    return difference / float(expected.norm()) if difference else 0.0
+    return difference / max(float(expected.norm()), 1e-30) if difference else 0.0
 
 
 def missing(entries: Iterator[Entry], samples: int = 3) -> Iterator[tuple[Entry, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import pkgutil
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -36,18 +37,23 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
+@cache
+def _imported_in(package: str) -> dict[Path, set[str]]:
+    return {path: _imports(path) for path in (ROOT / package).rglob("*.py")}
+
+
 @pytest.mark.parametrize("package", BELOW)
 def test_imports_run_one_way(package: str) -> None:
-    for path in (ROOT / package).rglob("*.py"):
-        assert _imports(path) & OURS <= BELOW[package], path
+    for path, names in _imported_in(package).items():
+        assert names & OURS <= BELOW[package], path
 
 
 def test_the_library_needs_torch_and_rich_alone() -> None:
     import sys
 
     allowed = {"manual_bp", "torch", "rich", "pytest"} | sys.stdlib_module_names
-    for path in (ROOT / "manual_bp").rglob("*.py"):
-        assert _imports(path) <= allowed, path
+    for path, names in _imported_in("manual_bp").items():
+        assert names <= allowed, path
 
 
 @pytest.mark.parametrize("package", [layers, ops], ids=["layers", "ops"])
@@ -95,6 +101,8 @@ def test_signature_is_torchs(spec: Spec) -> None:
     ):
         pytest.skip("a builtin keeps its signature to itself")
     native = inspect.signature(spec.native).parameters
+    if list(native) == ["args", "kwargs"]:
+        pytest.skip("torch dispatches on one of its arguments, and shows none")
     manual = inspect.signature(spec.manual).parameters
     assert list(manual) == list(native)
     assert [p.default for p in manual.values()] == [p.default for p in native.values()]

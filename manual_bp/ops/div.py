@@ -1,13 +1,13 @@
-r"""Divide, with broadcasting, and change the sign.
+r"""Divide, with broadcasting.
 
 Forward, ``x`` and ``y`` broadcast to a common shape::
 
-    z = x / y                              z = -x
+    z = x / y
 
 Backward, by the quotient rule::
 
-    dL/dx = dL/dz / y                      dL/dx = -dL/dz
-    dL/dy = -dL/dz z / y                   since d(1/y)/dy = -1/y^2
+    dL/dx = dL/dz / y
+    dL/dy = -dL/dz z / y          since d(1/y)/dy = -1/y^2
 
 each summed over the axes along which the operand was repeated. A quotient that is rounded to an
 integer is flat between its jumps: with ``rounding_mode`` both gradients are 0.
@@ -66,22 +66,6 @@ class DivFunction(Function):
         return grad_x, grad_y, None
 
 
-class NegFunction(Function):
-    """``x``: any shape."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return -x
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is kept."""
-
-    @staticmethod
-    def backward(ctx: Any, grad_z: Tensor) -> Tensor:
-        return -grad_z
-
-
 def div(
     input: Tensor | float, other: Tensor | float, *, rounding_mode: str | None = None
 ) -> Tensor:
@@ -119,16 +103,6 @@ def rdiv(input: Tensor, other: Tensor | float) -> Tensor:
     return DivFunction.apply(other, input, None)
 
 
-def neg(input: Tensor) -> Tensor:
-    """``-input`` with its gradient by hand; as ``torch.neg``."""
-    return NegFunction.apply(input)
-
-
-def neg_(input: Tensor) -> Tensor:
-    """``neg`` in place; as ``Tensor.neg_``."""
-    return copy_(input, neg(input))
-
-
 def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3), draw(4, 3, shift=4))
     yield sample(draw(4, 3), draw(3, shift=4), label="broadcast")
@@ -153,10 +127,6 @@ def _true_divide_samples(draw: Draw) -> Iterator[Sample]:
 def _refused(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3), draw(4), label="shapes differ")
     yield sample(draw(4, 3), 2, rounding_mode="up", label="no such rounding")
-
-
-def _neg_samples(draw: Draw) -> Iterator[Sample]:
-    yield sample(draw(4, 3))
 
 
 def _bench(draw: Draw) -> Iterator[Sample]:
@@ -194,14 +164,4 @@ RDIV = Spec(
     native=torch.Tensor.__rtruediv__,
     overrides=(torch.Tensor.__rdiv__,),
     samples=_rdiv_samples,
-)
-NEG = Spec(
-    name="neg",
-    formula="z = -x",
-    gradient="dx = -dz",
-    manual=neg,
-    native=torch.neg,
-    overrides=(torch.Tensor.neg, torch.Tensor.__neg__, torch.negative, torch.Tensor.negative),
-    inplace={torch.neg_: neg_, torch.Tensor.neg_: neg_},
-    samples=_neg_samples,
 )

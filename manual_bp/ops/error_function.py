@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.elementwise import unary
 from manual_bp.function import FromInput, FromOutput, under_autocast
-from manual_bp.ops.elementwise import unary
 from manual_bp.spec import Draw, Sample, sample
 
 _AT_0 = 2 / math.sqrt(math.pi)

@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.elementwise import FromInputs, asked_for, in_place, operands, unary
 from manual_bp.function import FromInput, FromOutput, under_autocast
-from manual_bp.ops.elementwise import FromInputs, asked_for, in_place, operands, unary
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 _float32 = under_autocast("float32", devices=("cuda",))

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.ops.elementwise import FromInputs, asked_for, in_place, operands
+from manual_bp.elementwise import FromInputs, asked_for, in_place, operands
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 

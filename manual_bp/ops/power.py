@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.elementwise import asked_for, in_place, unary
 from manual_bp.function import CastFunction, FromInput, FromOutput, Function, under_autocast
-from manual_bp.ops.elementwise import asked_for, in_place, unary
 from manual_bp.ops.expand import kind
 from manual_bp.spec import Draw, Sample, Spec, sample
 

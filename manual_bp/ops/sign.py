@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.elementwise import unary
 from manual_bp.function import FromInput, Function
-from manual_bp.ops.elementwise import unary
 from manual_bp.spec import Draw, Sample, sample
 
 
