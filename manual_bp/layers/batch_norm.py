@@ -73,7 +73,7 @@ class BatchNormFunction(Function):
         _, mean, rstd = output
         ctx.mark_non_differentiable(mean, rstd)
         ctx.set_materialize_grads(False)
-        ctx.bias_dtype = None if bias is None else bias.dtype
+        ctx.bias = (None, None) if bias is None else (bias.shape, bias.dtype)
         if ctx.training:
             ctx.save_for_backward(x, weight, mean, rstd)
         else:
@@ -88,9 +88,18 @@ class BatchNormFunction(Function):
             return torch.zeros_like(x), *[None] * 7
         x_dtype, weight_dtype = x.dtype, None if weight is None else weight.dtype
         need_x, need_weight, need_bias = ctx.needs_input_grad[:3]
+        bias_shape, bias_dtype = ctx.bias
+        if x.numel() == 0:  # torch then asks nothing of weight and bias, not even their size
+            zero = grad_y.sum()
+            return (
+                grad_y.to(x_dtype) if need_x else None,
+                zero.to(weight_dtype).expand(weight.shape) if need_weight else None,
+                zero.to(bias_dtype).expand(bias_shape) if need_bias else None,
+                *[None] * 5,
+            )
         grad_y, x, weight, mean, rstd = widened(grad_y, x, weight, mean, rstd)
         batch = [axis for axis in range(x.dim()) if axis != 1]  # the axes of m
-        count = max(x.numel() // max(x.shape[1], 1), 1)  # M
+        count = x.numel() // x.shape[1]  # M
         channels = (-1, *[1] * (x.dim() - 2))  # (C) stands along axis 1 of x as (C, 1...)
         if not ctx.training:
             rstd = (rstd + ctx.eps).rsqrt()
@@ -124,7 +133,7 @@ class BatchNormFunction(Function):
         return (
             grad_x,
             grad_weight.to(weight_dtype) if need_weight and grad_weight is not None else None,
-            grad_bias.to(ctx.bias_dtype) if need_bias and grad_bias is not None else None,
+            grad_bias.to(bias_dtype) if need_bias and grad_bias is not None else None,
             *[None] * 5,
         )
 

@@ -52,6 +52,10 @@ class GroupNormFunction(Function):
         (n, channels), positions = x.shape[:2], math.prod(x.shape[2:])
         if not (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)):
             x = x.contiguous()
+        if weight is not None:  # the kernel reads along memory
+            weight = weight.contiguous()
+        if bias is not None:
+            bias = bias.contiguous()
         return torch.native_group_norm(x, weight, bias, n, channels, positions, groups, eps)
 
     @staticmethod
@@ -87,7 +91,7 @@ class GroupNormFunction(Function):
 
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            w = torch.ones_like(s[0]) if w is None else w.view(split[1:])
+            w = s.new_ones(split[1:]) if w is None else w.view(split[1:])
             b = -rstd * rstd * (w * along_xhat).sum(2, keepdim=True) / count
             c = -rstd * (w * s).sum(2, keepdim=True) / count - b * mean
             per_channel = n, channels, *[1] * len(positions)
