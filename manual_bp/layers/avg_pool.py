@@ -34,6 +34,7 @@ from manual_bp.layers.convolution import per_axis
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 F = torch.nn.functional
+Windows = tuple[tuple[int, int, int, int, int], ...]
 _POOL: dict[int, Callable[..., Tensor]] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 
 
@@ -47,32 +48,39 @@ class AvgPoolFunction(Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         x, dims, kernel, stride, padding, _, ctx.include, *override = inputs
-        ctx.windows = tuple(
-            zip(
-                range(-dims, 0),
-                x.shape[-dims:],
-                per_axis(kernel, dims),
-                per_axis(stride or kernel, dims),
-                per_axis(padding, dims),
-                strict=True,
-            )
-        )
+        ctx.windows = windows_of(x, dims, kernel, stride, padding)
         ctx.override = override[0] if override else None
         ctx.nones = (None,) * (len(inputs) - 1)
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        (grad_x,) = widened(grad_y)
-        grad_x = grad_x / _divisor(grad_y, ctx.windows, ctx.include, ctx.override)
-        for axis, size, kernel, stride, padding in reversed(ctx.windows):
-            if kernel == stride and padding == 0 and size == kernel * grad_x.shape[axis]:
-                grad_x = grad_x.repeat_interleave(kernel, axis)
-            else:
-                grad_x = _spread(grad_x, axis, size, kernel, stride, padding)
+        (grad,) = widened(grad_y)
+        grad_x = spread_mean(grad, ctx.windows, ctx.include, ctx.override)
         return grad_x.to(grad_y.dtype), *ctx.nones
 
 
-def _divisor(grad_y: Tensor, windows: Any, include: bool, override: int | None) -> float | Tensor:
+def windows_of(x: Tensor, dims: int, kernel: Any, stride: Any, padding: Any) -> Windows:
+    """(axis, size, kernel, stride, padding) of each of the last ``dims`` axes of ``x``."""
+    numbers = (per_axis(number, dims) for number in (kernel, stride or kernel, padding))
+    return tuple(zip(range(-dims, 0), x.shape[-dims:], *numbers, strict=True))
+
+
+def spread_mean(
+    grad_y: Tensor, windows: Windows, include: bool, override: int | None = None
+) -> Tensor:
+    """Give every place of a window its share of the gradient of the window's mean."""
+    grad_x = grad_y / _divisor(grad_y, windows, include, override)
+    for axis, size, kernel, stride, padding in reversed(windows):
+        if kernel == stride and padding == 0 and size == kernel * grad_x.shape[axis]:
+            grad_x = grad_x.repeat_interleave(kernel, axis)
+        else:
+            grad_x = _spread(grad_x, axis, size, kernel, stride, padding)
+    return grad_x
+
+
+def _divisor(
+    grad_y: Tensor, windows: Windows, include: bool, override: int | None
+) -> float | Tensor:
     """n_p: a number where it is the same for all windows."""
     if override is not None:
         return override
@@ -96,9 +104,9 @@ def _spread(grad_y: Tensor, axis: int, size: int, kernel: int, stride: int, padd
     shape, places = list(grad_y.shape), grad_y.shape[axis]
     shape[axis] = max((places - 1) * stride + kernel, size + padding)
     grad_x = grad_y.new_zeros(shape)
-    windows = grad_x.unfold(axis, kernel, stride).narrow(axis - 1, 0, places)  # a view
-    for k in range(kernel):
-        windows.select(-1, k).add_(grad_y)
+    along = grad_x.transpose(axis, -1)  # a view
+    for k in range(kernel):  # the k-th places of all windows at once
+        along[..., k : k + (places - 1) * stride + 1 : stride] += grad_y.transpose(axis, -1)
     return grad_x.narrow(axis, padding, size)
 
 
