@@ -7,8 +7,10 @@ result reaches the disk, whole, from its worker; a kill therefore loses only wha
 """
 
 import importlib
+import os
 import shutil
 import signal
+import threading
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -111,7 +113,7 @@ def _finish(
     """Run the missing trials side by side, each result kept as it comes."""
     done = total - len(missing)
     failures: list[tuple[Trial, BaseException]] = []
-    with _progress(console) as progress, _workers(len(missing), options) as pool:
+    with _progress(console) as progress, _workers(options) as pool:
         bar = progress.add_task(missing[0].labels.get("phase", study.name), total=total)
         progress.update(bar, completed=done)
         futures: dict[Future[None], Trial] = {}
@@ -163,21 +165,30 @@ def _train(trial: Trial, place: Path) -> None:
 
 
 @contextmanager
-def _workers(missing: int, options: Options) -> Iterator[Any]:
-    """Worker processes that leave Ctrl-C to the parent."""
+def _workers(options: Options) -> Iterator[Any]:
+    """Worker processes, one thread each."""
     cores = 1 if options.accelerator == "cuda" else cpu_count()
     yield get_reusable_executor(
-        max_workers=max(1, min(cores, MOST_WORKERS, missing)),
+        max_workers=min(cores, MOST_WORKERS),  # one without a trial imports next to nothing
         timeout=60,
-        initializer=_leave_interrupts,
+        initializer=_prepare,
+        initargs=(os.getpid(),),
         env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
     )
 
 
-def _leave_interrupts() -> None:
+def _prepare(parent: int) -> None:
+    """Leave Ctrl-C to the parent, and do not outlive it: it may be killed without a word."""
+    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _follow(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
 
 
 @contextmanager

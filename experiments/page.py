@@ -40,7 +40,9 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: .38rem .9rem .38rem 0; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th:first-child { text-align: left; font-weight: 500; padding-right: 1.4rem; }
-thead th { color: var(--dim); font-weight: 500; }
+thead th { color: var(--dim); font-weight: 500; vertical-align: bottom; line-height: 1.3; }
+@media (max-width: 40rem) { thead th { white-space: normal; }
+  th, td { padding-right: .7rem; } }
 .setup td { text-align: left; white-space: normal; min-width: 16rem; }
 .setup th { vertical-align: top; white-space: normal; }
 .setup .group th { color: var(--dim); padding-top: 1rem; }

@@ -61,7 +61,7 @@ def panel(
     xlabel: str,
     ylabel: str,
     *,
-    size: tuple[float, float] = (5.4, 3.7),
+    size: tuple[float, float] = (4.7, 3.3),
     xscale: str = "linear",
     yscale: str = "linear",
 ) -> tuple[Figure, Axes]:

@@ -151,7 +151,7 @@ def _groups(axes: style.Axes, endings: Sequence[Ending]) -> None:
 
 
 def _surface(weights: Weights) -> Canvas:
-    figure, axes = style.panel("first input", "second input", size=(5.4, 4.4))
+    figure, axes = style.panel("first input", "second input", size=(4.7, 3.9))
     span = np.linspace(-0.5, 1.5, 201)
     plane = np.stack(np.meshgrid(span, span), axis=-1).reshape(-1, 2)
     hidden, output = forward(weights, plane)
@@ -184,13 +184,13 @@ def _surface(weights: Weights) -> Canvas:
     axes.grid(False)
     axes.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
     bar = figure.colorbar(image, ax=axes, label="output", shrink=0.9)
-    bar.ax.tick_params(color=style.INK, labelcolor=style.INK)
+    bar.ax.tick_params(color=style.INK, labelcolor=style.INK, labelsize=9)
     bar.outline.set_visible(False)
     return figure
 
 
 def _units(shown: Sequence[Result], tutorial: int) -> Canvas:
-    figure, axes = style.panel("training step", "inputs that turn the unit on", size=(5.4, 3.4))
+    figure, axes = style.panel("training step", "inputs that turn the unit on")
     curves = next(r for r in shown if r.trial.labels["seed"] == tutorial).curves
     colours = (style.BLUE, style.RED, style.GREEN, style.ORANGE)
     for i, colour in enumerate(colours):

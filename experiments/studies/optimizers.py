@@ -100,7 +100,7 @@ def trial(
         data=configs.item("lightning_modules.data.Digits", batch_size=64, seed=seed),
         backprop=backprop,
         seed=seed,
-        epochs=4 if options.fast else 30,
+        epochs=3 if options.fast else 30,
         evaluate_every=5,
         accelerator=options.accelerator,
         histograms_every=50 if final else 0,
@@ -117,7 +117,7 @@ def plan(options: Options) -> Plan:
     tuning: list[Result] = yield [
         trial(arm, rate, seed, kind, options, "tuning")
         for arm in ARMS
-        for rate in (arm.rates[-4:-1] if options.fast else arm.rates)
+        for rate in (arm.rates[-3:-1] if options.fast else arm.rates)
         for seed in seeds
     ]
     for _ in range(0 if options.fast else 2):

@@ -1,6 +1,7 @@
 """Every study in its short form, from the command line, disturbed and undisturbed."""
 
 import json
+import os
 import re
 import signal
 import time
@@ -22,6 +23,22 @@ Run = Callable[[str], Any]
 def results(place: Path) -> dict[str, float]:
     """The finished trials, and when each was written."""
     return {p.parent.name: p.stat().st_mtime_ns for p in place.glob("trials/*/result.json")}
+
+
+def alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    for _ in range(1200):
+        if true():
+            return
+        time.sleep(0.05)
+    raise AssertionError("a minute went by")
 
 
 def wait_for(count: int, place: Path, command: Any) -> dict[str, float]:
@@ -130,8 +147,9 @@ def test_a_kill_loses_nothing_that_was_finished(fast: Run, start: Begin, tmp_pat
     place = tmp_path / "xor-fast"
     command = start("run", "xor", "--fast", "--logs", tmp_path)
     wait_for(4, place, command)
-    command.signal(signal.SIGKILL)
+    command.process.kill()  # the parent alone: its workers must follow
     command.end()
+    wait_until(lambda: not alive(command.process.pid))
     kept = results(place)
 
     again = start("run", "xor", "--fast", "--logs", tmp_path).end()
