@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function, is_recorded
+from manual_bp.function import Function, is_recorded, under_autocast
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 F = torch.nn.functional
@@ -143,8 +143,14 @@ def max_pool3d(
 ) -> Tensor | tuple[Tensor, Tensor]:
     """Max pooling in space; as ``torch.nn.functional.max_pool3d``; see :func:`max_pool2d`."""
     stride = () if stride is None else stride
-    pooled = MaxPoolFunction.apply(input, 3, kernel_size, stride, padding, dilation, ceil_mode)
-    return pooled if return_indices else pooled[0]
+    how = kernel_size, stride, padding, dilation, ceil_mode
+    return MaxPoolFunction.apply(input, 3, *how) if return_indices else _largest_3d(input, *how)
+
+
+@under_autocast("float32", devices=("cpu",))
+def _largest_3d(x: Tensor, *how: Any) -> Tensor:
+    """Three axes without the indices, which torch's autocast has on a list of its own."""
+    return MaxPoolFunction.apply(x, 3, *how)[0]
 
 
 def _with_indices(pool: Callable[..., Any]) -> Callable[..., tuple[Tensor, Tensor]]:
