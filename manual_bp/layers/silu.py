@@ -7,10 +7,9 @@ Forward, with s = sigmoid(x)::
 Backward, by the product rule with s' = s (1 - s)::
 
     dL/dx = dL/dy (s + x s (1 - s))
-          = dL/dy (s * 1 + (1 - s) * y)
+          = dL/dy (y + s - y s)
 
-The second line reads: the slope lies between ``y`` and 1, at the fraction ``s`` of the way. That
-is one linear interpolation.
+The second line is an interpolation: the slope lies ``s`` of the way from ``y`` to 1.
 
 Elfwing, Uchibe & Doya (2018), "Sigmoid-Weighted Linear Units for Neural Network Function
 Approximation in Reinforcement Learning", section 2.
@@ -44,9 +43,9 @@ class SiLUFunction(FromInput):
         s = torch.sigmoid(x)
         y = x * s  # again: torch keeps x only, so that y may be modified in place
         if is_recorded():
-            grad_x = grad_y * (s + y * (1 - s))
+            grad_x = grad_y * (y + s - y * s)
         else:
-            grad_x = y.lerp_(y.new_ones(()), s).mul_(grad_y)
+            grad_x = y.addcmul_(y, s, value=-1).add_(s).mul_(grad_y)
         return grad_x.to(input.dtype)
 
 
@@ -96,7 +95,7 @@ def _bench(draw: Draw) -> Iterator[Sample]:
 SPEC = Spec(
     name="silu",
     formula="y = x s,  s = sigmoid(x)",
-    gradient="dx = dy (s + y (1 - s))",
+    gradient="dx = dy (y + s - y s)",
     manual=silu,
     native=torch.nn.functional.silu,
     overrides=(torch._C._nn.silu,),
