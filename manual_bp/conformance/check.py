@@ -35,6 +35,13 @@ from manual_bp.conformance.watchdog import TookTooLong, Watchdog
 
 __all__ = ["assert_equivalent", "check"]
 
+_RTOL = {
+    torch.float64: 1e-10,
+    torch.float32: 2e-5,
+    torch.float16: 1e-2,
+    torch.bfloat16: 5e-2,
+}
+
 Limit = Callable[[float], AbstractContextManager[None]]
 
 
@@ -48,7 +55,7 @@ def check(
     skip: Collection[str] = (),
     transforms: bool = False,
     dtype: torch.dtype = torch.float64,
-    rtol: float = 1e-10,
+    rtol: float | None = None,
     keep_going: bool = False,
     timeout: float = 10.0,
     name: str | None = None,
@@ -71,7 +78,8 @@ def check(
         skip: Names of probes to leave out.
         transforms: Also run those for torch.func, autocast and torch.compile.
         dtype: Of the comparison.
-        rtol: Largest difference that is accepted, relative to the largest element.
+        rtol: Largest difference that is accepted, relative to the largest element: 1e-10 in
+            float64 by default, and what rounding needs in other dtypes.
         keep_going: Run all probes even where the example call itself is wrong.
         timeout: Seconds that a single case may take before it counts as hanging.
         name: Of the function, in the report.
@@ -95,7 +103,7 @@ def check(
     with keep_random_state(), torch.enable_grad(), quiet, Watchdog() as watchdog:
         # Derived calls are made on purpose with what deserves a warning (broadcast losses).
         warnings.simplefilter("ignore")
-        bench = Bench(manual, autograd, call, rtol=rtol, seed=seed)
+        bench = Bench(manual, autograd, call, rtol=rtol or _RTOL[dtype], seed=seed)
         stop = ""
         for probe in chosen:
             if stop:

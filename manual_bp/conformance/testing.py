@@ -67,8 +67,8 @@ def equivalent_to(
 
         # What is left for pytest to fill in; without this it would look for a fixture named x.
         rest = [p.replace(default=p.empty, kind=p.KEYWORD_ONLY) for p in parameters[taken:]]
-        test.__signature__ = inspect.Signature(rest)
-        del test.__wrapped__
+        vars(test)["__signature__"] = inspect.Signature(rest)
+        del vars(test)["__wrapped__"]
         return test
 
     return decorate

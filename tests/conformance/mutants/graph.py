@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -163,7 +164,7 @@ class CacheCleared(Function):
     "kept for debugging, never emptied",
 )
 class SquareGlobalList(Function):
-    seen = []  # noqa: RUF012
+    seen: list[Tensor] = []  # noqa: RUF012
 
     @staticmethod
     def forward(ctx, x):
@@ -183,7 +184,7 @@ class SquareGlobalList(Function):
     "the second call overwrites what the first one needs",
 )
 class TanhStateOnClass(Function):
-    y = None
+    y: Tensor
 
     @staticmethod
     def forward(ctx, x):
@@ -203,7 +204,7 @@ class TanhStateOnClass(Function):
     "the transposed weight is kept for speed and goes stale",
 )
 class LinearStaleWeight(Function):
-    cache = {}  # noqa: RUF012
+    cache: dict[object, Tensor] = {}  # noqa: RUF012
 
     @staticmethod
     def forward(ctx, x, weight, bias):

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+import torch.nn.grad as nn_grad
 from torch.autograd import Function
 
 from .catalogue import matrix, wrong
@@ -189,7 +190,7 @@ class ConvOutputPadding(Function):
         grad = F.conv_transpose2d(g, weight, stride=ctx.stride, padding=1)
         pad = x.shape[-1] - grad.shape[-1], x.shape[-2] - grad.shape[-2]
         grad = F.pad(grad, (0, pad[0], 0, pad[1]))
-        grad_weight = torch.nn.grad.conv2d_weight(x, weight.shape, g, ctx.stride, 1)
+        grad_weight = nn_grad.conv2d_weight(x, weight.shape, g, ctx.stride, 1)
         return grad, grad_weight, g.sum((0, 2, 3)), None
 
 
@@ -209,7 +210,7 @@ class ConvNotFlipped(Function):
     def backward(ctx, g):
         x, weight = ctx.saved_tensors
         grad = F.conv1d(g, weight.transpose(0, 1), padding=1)
-        return grad, torch.nn.grad.conv1d_weight(x, weight.shape, g, padding=1)
+        return grad, nn_grad.conv1d_weight(x, weight.shape, g, padding=1)
 
 
 @wrong(
