@@ -119,7 +119,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
         return GatherFunction.apply(reshape(input, -1), 0, indices.reshape(-1))
     if input.dim() != indices.dim():
         return torch.take_along_dim(input, indices, dim)  # which says what is wrong
-    indices = torch.where(indices < 0, indices + input.shape[dim], indices)
+    indices = indices.remainder(input.shape[dim])  # torch counts them round and round
     shape = list(torch.broadcast_shapes(_but(input, dim), _but(indices, dim)))
     shape[dim] = input.shape[dim]
     input = expand(input, shape)

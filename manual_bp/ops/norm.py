@@ -44,7 +44,9 @@ class VectorNormFunction(Function):
         x_given, y = ctx.saved_tensors
         p, dim, keepdim = ctx.p, ctx.dim, ctx.keepdim
         x = x_given if x_given.is_complex() else x_given.to(y.dtype)
-        grad_y, x, y = widened(grad_y, x, y)
+        grad_y, x = widened(grad_y, x)
+        if x.dtype != x_given.dtype:  # its power would magnify what y was rounded by
+            y = torch.linalg.vector_norm(x, p, dim, keepdim)
         if p == 0:
             return None, None, None, None, None
         if abs(p) == math.inf:

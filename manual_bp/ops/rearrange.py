@@ -290,7 +290,6 @@ def _tile_samples(draw: Draw) -> Iterator[Sample]:
 def _interleave_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3), 2)
     yield sample(draw(4, 3), 3, -1, label="an axis")
-    yield sample(draw(3, 2), torch.tensor([2, 0, 1]), 0, label="one for each")
 
 
 def _triangle_samples(draw: Draw) -> Iterator[Sample]:

@@ -116,7 +116,6 @@ def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3, 2), 1, label="an axis")
     yield sample(draw(4, 3, 2), (0, -1), True, label="two axes kept")
     yield sample(draw(4, 3, 2), (-1, 0), label="two axes")
-    yield sample(draw(4, 3), dim=-1, dtype=torch.float64, label="dtype")
     yield sample(draw(), 0, label="no axis")
     yield sample(draw(0, 3), 1, label="no examples")
 

@@ -154,7 +154,7 @@ def cuda(
 
 def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3), torch.float32, smooth=False)
-    yield sample(draw(4, 3), torch.float64, copy=True, label="a copy")
+    yield sample(draw(4, 3), "cpu", copy=True, label="a copy")
     yield sample(
         draw(4, 3), torch.ones(1, dtype=torch.bfloat16), label="like another", smooth=False
     )
