@@ -58,7 +58,9 @@ class LinearFunction(Function):
             grad_weight = torch.mm(g.t(), rows)
             grad_weight = grad_weight if matrix is weight else grad_weight.view(weight.shape)
         if ctx.needs_input_grad[2]:
-            grad_bias = g.sum(0).view(ctx.bias_shape)
+            # torch lets a bias broadcast; one number for each output is what a layer has.
+            usual = ctx.bias_shape == matrix.shape[:1]
+            grad_bias = g.sum(0) if usual else grad_y.sum_to_size(ctx.bias_shape)
         return grad_x, grad_weight, grad_bias
 
 
