@@ -20,6 +20,7 @@ FILES = (
     "dropout",
     "elu",
     "embedding",
+    "embedding_bag",
     "fold",
     "fractional_max_pool",
     "gaussian_nll_loss",
