@@ -14,6 +14,8 @@ each gradient is the same sum with the roles exchanged::
     dL/dW_oi = sum_n dL/dy_no x_ni           grad_y^T x           (out, in)
     dL/db_o  = sum_n dL/dy_no                                     (out)
 
+For complex numbers the factor is conjugated, as autograd's convention has it.
+
 One learning step in words: the blame of an input is what it fed, weighted by the same weights;
 the blame of a weight is what came in, times what was blamed.
 """
@@ -49,13 +51,14 @@ class LinearFunction(Function):
         rows, matrix, g = x, weight, grad_y
         if not (x.dim() == weight.dim() == 2):  # one long n; a vector of weights is one output
             matrix = weight if weight.dim() == 2 else weight.unsqueeze(0)
-            rows, g = x.reshape(-1, x.shape[-1]), grad_y.reshape(-1, matrix.shape[0])
+            n = x.shape[:-1].numel()
+            rows, g = x.reshape(n, x.shape[-1]), grad_y.reshape(n, matrix.shape[0])
         grad_x = grad_weight = grad_bias = None
         if ctx.needs_input_grad[0]:
-            grad_x = torch.mm(g, matrix)
+            grad_x = torch.mm(g, matrix.conj())
             grad_x = grad_x if rows is x else grad_x.view(x.shape)
         if ctx.needs_input_grad[1]:
-            grad_weight = torch.mm(g.t(), rows)
+            grad_weight = torch.mm(g.t(), rows.conj())
             grad_weight = grad_weight if matrix is weight else grad_weight.view(weight.shape)
         if ctx.needs_input_grad[2]:
             # torch lets a bias broadcast; one number for each output is what a layer has.
