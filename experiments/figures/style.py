@@ -111,7 +111,9 @@ def differences(axes: Axes, steps: Array, curves: Mapping[str, tuple[Array, str]
     axes.axhline(LIMIT, color=INK, linestyle="--", linewidth=1)
     axes.axhline(2.0**-53, color=INK, linestyle=":", linewidth=1)
     if not any(values.any() for values, _ in curves.values()):
-        axes.text(0.5, 0.5, "no difference in any bit", transform=axes.transAxes, ha="center")
+        axes.text(
+            0.5, 0.5, "no difference in any bit", transform=axes.transAxes, ha="center", color=INK
+        )
     legend(axes)
 
 

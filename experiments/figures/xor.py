@@ -183,7 +183,8 @@ def _surface(weights: Weights) -> Canvas:
         axes.text(x, y, f"{label:.0f}", color="white", ha="center", va="center_baseline")
     axes.grid(False)
     axes.set(xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
-    bar = figure.colorbar(image, ax=axes, label="output", shrink=0.9)
+    bar = figure.colorbar(image, ax=axes, shrink=0.9)
+    bar.set_label("output", color=style.INK)
     bar.ax.tick_params(color=style.INK, labelcolor=style.INK, labelsize=9)
     bar.outline.set_visible(False)
     return figure

@@ -1,9 +1,11 @@
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -75,17 +77,29 @@ class Fast:
 
 @pytest.fixture(scope="session")
 def fast(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Fast]:
-    """Each study in its short form, run once."""
-    runs: dict[str, Fast] = {}
+    """Each study in its short form, run once, also when several processes share the tests."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
     def run(study: str) -> Fast:
-        if study not in runs:
-            logs = tmp_path_factory.mktemp(study)
+        logs = shared / f"fast-{study}"
+        ended = logs / "ended.json"
+        try:
+            logs.mkdir()
+        except FileExistsError:
+            for _ in range(2800):
+                if ended.exists():
+                    break
+                time.sleep(0.1)
+        else:
             command = Command("run", study, "--fast", "--logs", logs)
             try:
-                runs[study] = Fast(command.end(), logs, logs / f"{study}-fast")
+                found = asdict(command.end())
             finally:
                 command.kill()
-        return runs[study]
+            (logs / "part").write_text(json.dumps(found), encoding="utf-8")
+            (logs / "part").replace(ended)
+        found = json.loads(ended.read_text(encoding="utf-8"))
+        return Fast(Ended(**found), logs, logs / f"{study}-fast")
 
     return run
