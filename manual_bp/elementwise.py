@@ -9,13 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function
+from manual_bp.function import Function, widened
 from manual_bp.ops.clone import clone
 from manual_bp.ops.copy import copy_
 from manual_bp.ops.expand import kind, reduced
 from manual_bp.spec import Draw, Sample, Samples, Spec, sample
 
-__all__ = ["FromInputs", "asked_for", "in_place", "operands", "unary"]
+__all__ = ["FromInputs", "asked_for", "in_place", "operands", "times_slope", "unary"]
+
+# Elements of a block, for each thread: what a formula makes on its way then stays in the cache.
+_BLOCK = 2**16
 
 
 class FromInputs(Function):
@@ -55,6 +58,29 @@ def in_place(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return copy_(input, f(clone(input), *args, **kwargs))
 
     return write
+
+
+def times_slope(grad_y: Tensor, slope: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """``grad_y * slope(x)`` in the dtype of ``x``, where nothing records it.
+
+    A slope of several operations takes several passes over memory, and memory for what they make.
+    Of a large tensor one block is done at a time, for which the cache is enough.
+
+    Args:
+        grad_y: The shape of ``x``.
+        slope: The derivative, element by element, in memory of its own; of 16-bit numbers it is
+            given and returns float32.
+        x: Any shape.
+    """
+    block = _BLOCK * torch.get_num_threads()
+    if x.numel() <= 2 * block or not (x.is_cpu and x.is_contiguous() and grad_y.is_contiguous()):
+        g, wide = widened(grad_y, x)
+        return slope(wide).mul_(g).to(x.dtype)
+    grad_x = torch.empty_like(x)
+    for part in zip(*(t.view(-1).split(block) for t in (grad_y, x, grad_x)), strict=True):
+        g, wide = widened(*part[:2])
+        torch.mul(slope(wide), g, out=part[2])
+    return grad_x
 
 
 def unary(

@@ -23,6 +23,7 @@ Klambauer et al. (2017), "Self-Normalizing Neural Networks", section 2.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -30,6 +31,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.elementwise import times_slope
 from manual_bp.function import FromInput, is_recorded, widened
 from manual_bp.ops.clone import clone
 from manual_bp.ops.copy import copy_
@@ -50,18 +52,23 @@ class ELUFunction(FromInput):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         (input,) = ctx.saved_tensors
         depth, scale, _, rate = ctx.numbers
+        if not is_recorded():
+            quick = functools.partial(_slope_in_place, depth=depth, scale=scale, rate=rate)
+            return times_slope(grad_y, quick, input), None, None, None, None
         grad_y, x = widened(grad_y, input)
-        if is_recorded():
-            negative = torch.where(x < 0, x, x.new_zeros(()))  # at 0 torch's second slope is 0
-            bent = scale * depth * rate * torch.exp(rate * negative)
-            grad_x = grad_y * torch.where(x <= 0, bent, x.new_full((), scale))
-        else:  # torch has the quicker kernel for 2^(z / ln 2)
-            slope = x.clamp(max=0).mul_(rate / math.log(2)).exp2_()
-            if depth * rate != 1:
-                positive = torch.sign(x).clamp_(min=0)
-                slope.mul_(depth * rate).lerp_(slope.new_ones(()), positive)
-            grad_x = slope.mul_(grad_y) if scale == 1 else slope.mul_(scale).mul_(grad_y)
+        negative = torch.where(x < 0, x, x.new_zeros(()))  # at 0 torch's second slope is 0
+        bent = scale * depth * rate * torch.exp(rate * negative)
+        grad_x = grad_y * torch.where(x <= 0, bent, x.new_full((), scale))
         return grad_x.to(input.dtype), None, None, None, None
+
+
+def _slope_in_place(x: Tensor, depth: float, scale: float, rate: float) -> Tensor:
+    # torch has the quicker kernel for 2^(z / ln 2).
+    slope = x.clamp(max=0).mul_(rate / math.log(2)).exp2_()
+    if depth * rate != 1:
+        positive = torch.sign(x).clamp_(min=0)
+        slope.mul_(depth * rate).lerp_(slope.new_ones(()), positive)
+    return slope if scale == 1 else slope.mul_(scale)
 
 
 def _elu(input: Tensor, inplace: bool, *numbers: float) -> Tensor:

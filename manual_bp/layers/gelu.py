@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.elementwise import times_slope
 from manual_bp.function import FromInput, is_recorded, widened
 from manual_bp.spec import Draw, Sample, Spec, sample
 
@@ -49,14 +50,12 @@ class GELUFunction(FromInput):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         (input,) = ctx.saved_tensors
         (approximate,) = ctx.numbers
+        if not is_recorded():
+            quick = _slope_tanh_in_place if approximate == "tanh" else _slope_in_place
+            return times_slope(grad_y, quick, input), None
         grad_y, x = widened(grad_y, input)
-        if is_recorded():
-            slope = _slope_tanh(x) if approximate == "tanh" else _slope(x)
-            grad_x = slope * grad_y
-        else:
-            slope = _slope_tanh_in_place(x) if approximate == "tanh" else _slope_in_place(x)
-            grad_x = slope.mul_(grad_y)
-        return grad_x.to(input.dtype), None
+        slope = _slope_tanh(x) if approximate == "tanh" else _slope(x)
+        return (slope * grad_y).to(input.dtype), None
 
 
 def _slope(x: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.elementwise import times_slope
 from manual_bp.function import FromInput, is_recorded, widened
 from manual_bp.ops.clone import clone
 from manual_bp.ops.copy import copy_
@@ -60,14 +61,16 @@ class HardswishFunction(FromInput):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
         (input,) = ctx.saved_tensors
+        if not is_recorded():
+            return times_slope(grad_y, _hardswish_slope_in_place, input)
         grad_y, x = widened(grad_y, input)
-        if is_recorded():
-            grad_x = torch.where(x < 3, grad_y * (x / 3 + 0.5), grad_y)
-            grad_x = torch.where(x <= -3, grad_y.new_zeros(()), grad_x)
-        else:
-            u = torch.div(x, 3).clamp_(-1, 1)
-            grad_x = u.sub_(u.trunc(), alpha=0.5).add_(0.5).mul_(grad_y)
-        return grad_x.to(input.dtype)
+        grad_x = torch.where(x < 3, grad_y * (x / 3 + 0.5), grad_y)
+        return torch.where(x <= -3, grad_y.new_zeros(()), grad_x).to(input.dtype)
+
+
+def _hardswish_slope_in_place(x: Tensor) -> Tensor:
+    u = torch.div(x, 3).clamp_(-1, 1)
+    return u.sub_(u.trunc(), alpha=0.5).add_(0.5)
 
 
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:

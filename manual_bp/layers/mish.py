@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.elementwise import times_slope
 from manual_bp.function import FromInput, is_recorded, widened
 from manual_bp.ops.clone import clone
 from manual_bp.ops.copy import copy_
@@ -42,16 +43,20 @@ class MishFunction(FromInput):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
         (input,) = ctx.saved_tensors
+        if not is_recorded():
+            return times_slope(grad_y, _slope_in_place, input)
         grad_y, x = widened(grad_y, input)
         s, c = torch.sigmoid(x), torch.sigmoid(-x)
-        r = 1 / torch.addcmul(c.new_ones(()), c, c)
-        if is_recorded():
-            t = s * (1 + c) * r
-            grad_x = grad_y * (t + x * s * (2 * c * r).square())
-        else:
-            t = torch.add(c, 1).mul_(s).mul_(r)
-            grad_x = r.mul_(c).mul_(2).square_().mul_(s).mul_(x).add_(t).mul_(grad_y)
-        return grad_x.to(input.dtype)
+        r = 1 / (1 + c * c)
+        t = s * (1 + c) * r
+        return (grad_y * (t + x * s * (2 * c * r).square())).to(input.dtype)
+
+
+def _slope_in_place(x: Tensor) -> Tensor:
+    s, c = torch.sigmoid(x), torch.neg(x).sigmoid_()
+    r = torch.addcmul(c.new_ones(()), c, c).reciprocal_()
+    t = torch.add(c, 1).mul_(s).mul_(r)
+    return c.mul_(r).mul_(2).square_().mul_(s).mul_(x).add_(t)
 
 
 def mish(input: Tensor, inplace: bool = False) -> Tensor:

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.elementwise import times_slope
 from manual_bp.function import FromInput, is_recorded, widened
 from manual_bp.ops.clone import clone
 from manual_bp.ops.copy import copy_
@@ -39,14 +40,19 @@ class SiLUFunction(FromInput):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
         (input,) = ctx.saved_tensors
-        grad_y, x = widened(grad_y, input.conj())  # conj() returns a real tensor as it is
+        x = input.conj()  # a real tensor as it is
+        if not is_recorded():
+            return times_slope(grad_y, _slope_in_place, x)
+        grad_y, x = widened(grad_y, x)
         s = torch.sigmoid(x)
         y = x * s  # again: torch keeps x only, so that y may be modified in place
-        if is_recorded():
-            grad_x = grad_y * (y + s - y * s)
-        else:
-            grad_x = y.addcmul_(y, s, value=-1).add_(s).mul_(grad_y)
-        return grad_x.to(input.dtype)
+        return (grad_y * (y + s - y * s)).to(input.dtype)
+
+
+def _slope_in_place(x: Tensor) -> Tensor:
+    s = torch.sigmoid(x)
+    y = x * s
+    return y.addcmul_(y, s, value=-1).add_(s)
 
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:

@@ -22,12 +22,14 @@ Chunking", section 3.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from manual_bp.elementwise import times_slope
 from manual_bp.function import FromInput, is_recorded, under_autocast, widened
 from manual_bp.ops.add import add
 from manual_bp.ops.div import div
@@ -46,14 +48,18 @@ class SoftplusFunction(FromInput):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         (input,) = ctx.saved_tensors
         beta, threshold = ctx.numbers
+        if not is_recorded():
+            quick = functools.partial(_softplus_slope_in_place, beta=beta, threshold=threshold)
+            return times_slope(grad_y, quick, input), None, None
         grad_y, x = widened(grad_y, input)
-        z = x * beta
-        slope = torch.sigmoid(z)
-        if is_recorded():
-            grad_x = grad_y * torch.where(z > threshold, z.new_ones(()), slope)
-        else:  # z becomes 1 beyond the threshold and 0 elsewhere
-            grad_x = torch.maximum(slope, z.gt_(threshold), out=slope).mul_(grad_y)
-        return grad_x.to(input.dtype), None, None
+        slope = torch.where(x * beta > threshold, x.new_ones(()), torch.sigmoid(x * beta))
+        return (grad_y * slope).to(input.dtype), None, None
+
+
+def _softplus_slope_in_place(x: Tensor, beta: float, threshold: float) -> Tensor:
+    z = x * beta
+    slope = torch.sigmoid(z)
+    return torch.maximum(slope, z.gt_(threshold), out=slope)  # z is now 1 or 0
 
 
 class LogSigmoidFunction(FromInput):
