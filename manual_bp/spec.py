@@ -122,6 +122,8 @@ class Spec:
         compiles: Whether ``torch.compile(fullgraph=True)`` goes through it.
         modifies: Whether it writes into its first argument; it is then tested on a copy.
         random: Whether it draws random numbers, which the same seed must reproduce.
+        skip: Probes of :func:`manual_bp.check` that would call it as it cannot be called: where
+            arguments fit only each other, and torch reads outside of its memory if they do not.
     """
 
     name: str
@@ -140,6 +142,7 @@ class Spec:
     compiles: bool = True
     modifies: bool = False
     random: bool = False
+    skip: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
