@@ -65,7 +65,8 @@ class by_hand(TorchFunctionMode):
         """Call the hand-written counterpart of ``func``, or ``func`` itself."""
         kwargs = kwargs or {}
         name, manual = _REPLACED.get(func, _NOTHING)
-        if manual is not None and torch.is_grad_enabled():
+        # A result written into `out` has no gradient: torch refuses one that should.
+        if manual is not None and torch.is_grad_enabled() and kwargs.get("out") is None:
             if self.only is None or name in self.only:
                 return manual(*args, **kwargs)
         return func(*args, **kwargs)

@@ -88,6 +88,13 @@ def test_nothing_is_replaced_without_gradients(model: nn.Module) -> None:
         assert model(X).grad_fn is None
 
 
+def test_what_is_written_into_out_is_torchs_own() -> None:
+    y = torch.empty(2)
+    with manual_bp.by_hand():
+        torch.exp(torch.zeros(2), out=y)
+    assert y.tolist() == [1.0, 1.0]
+
+
 def test_backward_inside_and_outside_agree(model: nn.Module) -> None:
     with manual_bp.by_hand():
         model(X).backward(COTANGENT)

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function
+from manual_bp.ops.clamp import maximum, minimum
 from manual_bp.ops.sum import axes, spread
 from manual_bp.spec import Draw, Sample, Spec, sample
 
@@ -123,7 +124,7 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, **other: Tensor) 
         IndexError: From torch, where there is no such axis, or it is empty.
     """
     if other or isinstance(dim, Tensor):
-        return torch.maximum(input, *other.values()) if other else torch.maximum(input, dim)
+        return maximum(input, *other.values()) if other else maximum(input, dim)
     if dim is None:
         return ExtremeFunction.apply(input, "max", None, False)
     return _pick("max", input, dim=dim, keepdim=keepdim)
@@ -132,7 +133,7 @@ def max(input: Tensor, dim: Any = None, keepdim: bool = False, **other: Tensor) 
 def min(input: Tensor, dim: Any = None, keepdim: bool = False, **other: Tensor) -> Any:
     """The smallest, and along an axis its index; as ``torch.min``, arguments as :func:`max`."""
     if other or isinstance(dim, Tensor):
-        return torch.minimum(input, *other.values()) if other else torch.minimum(input, dim)
+        return minimum(input, *other.values()) if other else minimum(input, dim)
     if dim is None:
         return ExtremeFunction.apply(input, "min", None, False)
     return _pick("min", input, dim=dim, keepdim=keepdim)
