@@ -34,6 +34,8 @@ from torch import Tensor
 from manual_bp.function import Function, is_recorded, under_autocast, widened
 from manual_bp.spec import Draw, Sample, Spec, sample
 
+_IN_CACHE = 2**17  # elements, on a CPU
+
 
 class LayerNormFunction(Function):
     """``x``: (N..., D...), ``weight`` and ``bias``: (D...) or None; ``shape``: (D...)."""
@@ -62,10 +64,9 @@ class LayerNormFunction(Function):
         shape, x_dtype = tuple(x.shape[i] for i in ctx.features), x.dtype
         grad_y, x, w, mean, rstd = widened(grad_y, x, weight, mean, rstd)
         if is_recorded():
-            grads = _as_derived(ctx, grad_y, x, w)
+            grad_x, grad_weight, grad_bias = _as_derived(ctx, grad_y, x, w)
         else:
-            grads = _in_place(ctx, grad_y, x, w, mean, rstd)
-        grad_x, grad_weight, grad_bias = grads
+            grad_x, grad_weight, grad_bias = _in_place(ctx, grad_y, x, w, mean, rstd)
         if grad_x is not None:
             grad_x = grad_x.view_as(x).to(x_dtype)
         if grad_weight is not None:
@@ -75,50 +76,63 @@ class LayerNormFunction(Function):
         return grad_x, grad_weight, grad_bias, None, None
 
 
-def _as_derived(ctx: Any, grad_y: Tensor, x: Tensor, weight: Tensor | None) -> list[Tensor | None]:
+def _as_derived(
+    ctx: Any, grad_y: Tensor, x: Tensor, weight: Tensor | None
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """The formulas as they stand above; mean and rstd from ``x``, on which they depend."""
     mean = x.mean(ctx.features, keepdim=True)
     rstd = ((x - mean).square().mean(ctx.features, keepdim=True) + ctx.eps).rsqrt()
     xhat = (x - mean) * rstd
-    grads: list[Tensor | None] = [None, None, None]
+    grad_x = grad_weight = grad_bias = None
     if ctx.needs_input_grad[0]:
         g = grad_y if weight is None else grad_y * weight
         shift = g.mean(ctx.features, keepdim=True)
         scaling = (g * xhat).mean(ctx.features, keepdim=True)
-        grads[0] = rstd * (g - shift - xhat * scaling)
+        grad_x = rstd * (g - shift - xhat * scaling)
     shape = [x.shape[i] for i in ctx.features]
     if ctx.needs_input_grad[1]:
-        grads[1] = (grad_y * xhat).sum_to_size(shape)
+        grad_weight = (grad_y * xhat).sum_to_size(shape)
     if ctx.needs_input_grad[2]:
-        grads[2] = grad_y.sum_to_size(shape)
-    return grads
+        grad_bias = grad_y.sum_to_size(shape)
+    return grad_x, grad_weight, grad_bias
 
 
 def _in_place(
     ctx: Any, grad_y: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, rstd: Tensor
-) -> list[Tensor | None]:
-    """The same in two buffers of their own, of which one becomes ``grad_x``.
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """The same block by block of examples, each so small that its steps stay in the cache.
 
     Both means over the features are products with the vector ``weight``, so that g = grad_y
-    weight is never written down.
+    weight is never written down; x^ is written where ``grad_x`` will be.
     """
     rows, size = mean.numel(), math.prod(x.shape[i] for i in ctx.features)
-    grad_y, x = grad_y.reshape(rows, size), x.reshape(rows, size)
-    mean, rstd = mean.view(rows, 1), rstd.view(rows, 1)
-    grads: list[Tensor | None] = [None, None, None]
-    if ctx.needs_input_grad[2]:
-        grads[2] = grad_y.sum(0)
-    if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
-        xhat = (x - mean).mul_(rstd)
-        grad_y_xhat = grad_y * xhat
-        if ctx.needs_input_grad[1]:
-            grads[1] = grad_y_xhat.sum(0)
-        if ctx.needs_input_grad[0]:
-            weight = x.new_ones(size) if weight is None else weight.reshape(size)
-            shift = torch.mv(grad_y, weight).div_(-size).view(rows, 1)
-            scaling = torch.mv(grad_y_xhat, weight).div_(-size).view(rows, 1)
-            grads[0] = xhat.mul_(scaling).add_(shift).addcmul_(grad_y, weight).mul_(rstd)
-    return grads
+    needs_x, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+    weight = x.new_ones(size) if weight is None else weight.reshape(size)
+    x = x.reshape(rows, size)
+    grad_x = torch.empty_like(x)
+    grad_weight: list[Tensor] = []
+    grad_bias: list[Tensor] = []
+    whole = (grad_y.reshape(rows, size), x, mean.view(rows, 1), rstd.view(rows, 1), grad_x)
+    block = max(1, _IN_CACHE // max(size, 1))
+    at_once = rows <= block or x.device.type != "cpu"
+    blocks = [whole] if at_once else zip(*(t.split(block) for t in whole), strict=True)
+    for dy, x, mean, rstd, dx in blocks:
+        if needs_bias:
+            grad_bias.append(dy.sum(0))
+        if needs_x or needs_weight:
+            xhat = torch.sub(x, mean, out=dx).mul_(rstd)
+            product = dy * xhat
+        if needs_weight:
+            grad_weight.append(product.sum(0))
+        if needs_x:
+            shift = torch.mv(dy, weight).div_(-size).unsqueeze(1)
+            scaling = torch.mv(product, weight).div_(-size).unsqueeze(1)
+            xhat.mul_(scaling).add_(shift).addcmul_(dy, weight).mul_(rstd)
+    return grad_x if needs_x else None, _total(grad_weight), _total(grad_bias)
+
+
+def _total(parts: list[Tensor]) -> Tensor | None:
+    return torch.stack(parts).sum(0) if len(parts) > 1 else parts[0] if parts else None
 
 
 @under_autocast("float32", devices=("cuda",))
