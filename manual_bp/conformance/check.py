@@ -57,6 +57,7 @@ def check(
     dtype: torch.dtype = torch.float64,
     rtol: float | None = None,
     keep_going: bool = False,
+    fail_fast: bool = False,
     timeout: float = 10.0,
     name: str | None = None,
 ) -> Report:
@@ -81,6 +82,7 @@ def check(
         rtol: Largest difference that is accepted, relative to the largest element: 1e-10 in
             float64 by default, and what rounding needs in other dtypes.
         keep_going: Run all probes even where the example call itself is wrong.
+        fail_fast: Stop at the first probe that finds something.
         timeout: Seconds that a single case may take before it counts as hanging.
         name: Of the function, in the report.
 
@@ -110,6 +112,8 @@ def check(
                 results.append(_not_run(probe, stop))
                 continue
             results.append(_run(probe, bench, watchdog.limit, timeout))
+            if fail_fast and results[-1].status == FAILED:
+                stop = f"{probe.name!r} failed already"
             if probe.name == "example" and results[-1].status != PASSED and not keep_going:
                 stop = "the example call itself is wrong: put that right first"
                 if results[-1].status == LEFT_OUT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from itertools import permutations
 
@@ -14,6 +15,8 @@ from manual_bp.conformance.compare import Mismatch, largest
 __all__ = ["clues"]
 
 _CLOSE = 1e-7
+_WHOLE = ": a whole number; is something counted twice, or half of a symmetric term missing?"
+_CONSTANT = ": a constant is wrong or left out"
 
 
 def clues(subject: str, mismatch: Mismatch, call: Call, known: Mapping[str, Tensor]) -> list[str]:
@@ -27,10 +30,14 @@ def clues(subject: str, mismatch: Mismatch, call: Call, known: Mapping[str, Tens
             gradients of the other inputs.
     """
     got, expected = mismatch.got, mismatch.expected
-    if got.shape != expected.shape or not got.dtype.is_floating_point or got.numel() < 2:
+    if got.shape != expected.shape or not got.dtype.is_floating_point:
         return _about_values(got, expected)
+    if got.numel() < 2:
+        return _about_values(got, expected) or _about_one(got, expected, call)
     if not bool(got.isfinite().all()) or not bool(expected.isfinite().all()):
         return _about_values(got, expected) + _about_places(mismatch, known)
+    if _near(got, expected):
+        return _about_places(mismatch, known) + _about_size(mismatch)
     for look in (_same_elsewhere, _factor, _rearranged, _missing_term, _factor_along):
         found = look(subject, mismatch, call, known)
         if found:
@@ -85,6 +92,16 @@ def _factor(subject: str, mismatch: Mismatch, call: Call, known: Mapping[str, Te
     return [f"it is {factor:.6g} times autograd's, in every element{_name_of(factor, call)}"]
 
 
+def _about_one(got: Tensor, expected: Tensor, call: Call) -> list[str]:
+    """A single number has a factor to any other: it counts where the call explains it."""
+    if not got.numel() or not float(expected) or not math.isfinite(float(got)):
+        return []
+    factor = float(got) / float(expected)
+    name = _name_of(factor, call)
+    known = factor == 0 or name not in (_WHOLE, _CONSTANT)
+    return [f"it is {factor:.6g} times autograd's{name}"] if known else []
+
+
 def _name_of(factor: float, call: Call) -> str:
     """What a factor may stand for: a size, a number of the call, or one over it."""
     if abs(factor + 1) < _CLOSE:
@@ -107,8 +124,8 @@ def _name_of(factor: float, call: Call) -> str:
         if abs(factor * number - 1) < _CLOSE:
             return f": one over the {name}; is it divided by once too often?"
     if abs(factor - round(factor)) < _CLOSE or abs(1 / factor - round(1 / factor)) < _CLOSE:
-        return ": a whole number; is something counted twice, or half of a symmetric term missing?"
-    return ": a constant is wrong or left out"
+        return _WHOLE
+    return _CONSTANT
 
 
 def _rearranged(

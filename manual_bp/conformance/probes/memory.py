@@ -29,6 +29,8 @@ def aliases(bench: Bench) -> Iterator[Case]:
     """
     hint = "Return a new tensor: a clone of what is saved, not the saved tensor itself."
     yield Case("gradients overwritten", bench.call, _gradients_overwritten, hint)
+    hint = "Two gradients are one buffer: give each input a tensor of its own."
+    yield Case("accumulated gradients overwritten", bench.call, _accumulated_overwritten, hint)
     hint = "The output shares memory with an input: return a copy, or mark_dirty the input."
     yield Case("outputs overwritten", bench.call, _outputs_overwritten, hint)
 
@@ -61,9 +63,7 @@ def _hit_by_gradients(forward: Forward, cotangents: list[Tensor | None]) -> list
     for i, grad in grads.items():
         if grad is None or not grad.numel():
             continue
-        inputs = {j: call.leaves[j].clone() for j in call.tensors}
-        for j in inputs:
-            inputs[j] = forward.made.leaves[j].detach().clone()
+        inputs = {j: forward.made.leaves[j].detach().clone() for j in call.tensors}
         outputs = [y.detach().clone() for y in forward.outputs]
         with torch.no_grad():
             try:
@@ -77,6 +77,51 @@ def _hit_by_gradients(forward: Forward, cotangents: list[Tensor | None]) -> list
         for y, before in zip(forward.outputs, outputs, strict=True):
             if not same(y, before):
                 hits.append((subject, "shares memory with an output"))
+    return hits
+
+
+def _accumulated_overwritten(bench: Bench, call: Call) -> list[Problem]:
+    native = bench.refer(call)
+    cotangents = bench.cotangents(native.outputs)
+    manual = try_manual(bench, call)
+    if isinstance(manual, Problem):
+        return [manual]
+    native_hit = _hit_by_accumulated(native, cotangents)
+    return [
+        Problem("alias", subject, text)
+        for subject, text in _hit_by_accumulated(manual, cotangents)
+        if (subject, text) not in native_hit
+    ]
+
+
+def _hit_by_accumulated(forward: Forward, cotangents: list[Tensor | None]) -> list[tuple[str, str]]:
+    """What changes when one ``.grad`` is overwritten, as zero_() and clipping do."""
+    pairs = [
+        (y, g.clone())
+        for y, g in zip(forward.outputs, cotangents, strict=True)
+        if g is not None and y.requires_grad
+    ]
+    if not pairs:
+        raise LeftOut("no output requires a gradient")
+    try:
+        torch.autograd.backward([y for y, _ in pairs], [g for _, g in pairs])
+    except Exception:
+        return []  # said by other probes
+    names = {i: f"gradient of {forward.call.names[i]}" for i in sorted(forward.call.needs)}
+    grads = {i: forward.made.leaves[i].grad for i in names}
+    tensors = {names[i]: grad for i, grad in grads.items() if grad is not None}
+    tensors |= {f"grad_output {k}": g for k, (_, g) in enumerate(pairs)}
+    hits = []
+    for i, grad in grads.items():
+        if grad is None or not grad.numel():
+            continue
+        before = {name: tensor.clone() for name, tensor in tensors.items()}
+        grad.fill_(7.25 + i)
+        hits += [
+            (names[i], f"shares memory with {name}")
+            for name, tensor in tensors.items()
+            if tensor is not grad and not same(tensor, before[name])
+        ]
     return hits
 
 

@@ -209,16 +209,20 @@ def extremes(bench: Bench) -> Iterator[Case]:
         for offset in (1e4, 1e6):
             call = _vary(bench, chosen, partial(torch.add, other=offset))
             yield case(f"{names} plus {offset:g}", call, hint, rtol=CLOSE, finite=True)
-    for i in (i for chosen in _groups(bench) for i in chosen if len(chosen) == 1):
-        for sign in (-1.0, 1.0):
-            infinite = float("inf") * sign
+    for chosen in _groups(bench):
+        for infinite in (float("-inf"), float("inf")):
+            if len(chosen) == 1:
+                call = _vary(bench, chosen, partial(_put, bench, value=infinite))
+                label = f"{infinite} in places of {_names(bench, chosen)}"
+                yield case(label, call, hint, finite=True)
 
-            def put(x: Tensor, infinite: float = infinite) -> Tensor:
-                places = torch.rand(x.shape, generator=bench.generator).to(x.device) < 0.15
-                return torch.where(places, infinite, x)
 
-            call = _vary(bench, [i], put)
-            yield case(f"{infinite} in places of {bench.name(i)}", call, hint, finite=True)
+def _put(bench: Bench, x: Tensor, value: float) -> Tensor:
+    """``x`` with one element in seven replaced, at least one."""
+    flat = x.reshape(-1).clone()
+    count = max(1, x.numel() // 7)
+    flat[torch.randperm(x.numel(), generator=bench.generator)[:count].to(x.device)] = value
+    return flat.view(x.shape)
 
 
 @probe("signs")

@@ -365,3 +365,33 @@ class LogSoftmaxDetachedView(Function):
     @once_differentiable
     def backward(ctx, g):
         return g - ctx.kept.exp() * g.sum(-1, keepdim=True)
+
+
+@wrong(
+    "square: needs its graph in the forward",
+    torch.square,
+    matrix,
+    "a hook registered on the output, which has no graph in evaluation",
+)
+def square_with_hook(x):
+    y = Square.apply(x)
+    y.register_hook(lambda g: g)
+    return y
+
+
+@wrong(
+    "dot with a weight: returns the weight for any cotangent",
+    lambda x, w: (x * w).sum(),
+    lambda d: (d(6), d(6)),
+    "the loss is last, so that its cotangent is one",
+)
+class DotIgnoresCotangent(Function):
+    @staticmethod
+    def forward(ctx, x, w):
+        ctx.save_for_backward(x, w)
+        return (x * w).sum()
+
+    @staticmethod
+    def backward(ctx, g):
+        x, w = ctx.saved_tensors
+        return w.clone(), x.clone()

@@ -392,3 +392,20 @@ class LinearAssumesRowMajor(Function):
         rows = g.reshape(-1, g.shape[-1])
         inputs = raw(x).reshape(-1, x.shape[-1])
         return g @ weight, rows.t() @ inputs, rows.sum(0)
+
+
+@wrong(
+    "scale: by one, the input's memory is the output's",
+    torch.mul,
+    lambda d: (d(4, 6), 1.0),
+    "nothing to compute, so nothing is copied",
+)
+class ScaleByOneAliases(Function):
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.factor = factor
+        return x.detach() if factor == 1 else x * factor
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * ctx.factor, None

@@ -512,3 +512,23 @@ class AddLeavesBroadcasting(Function):
     @staticmethod
     def backward(ctx, g):
         return g, g
+
+
+@right(
+    "weighted sum: one buffer for two gradients",
+    lambda x, y: 2 * x + 2 * y,
+    two,
+    "the engine copies what it accumulates, as for torch.add",
+)
+class SumSharesBuffer(Function):
+    @staticmethod
+    def forward(ctx, x, y):
+        ctx.shapes = x.shape, y.shape
+        return 2 * x + 2 * y
+
+    @staticmethod
+    def backward(ctx, g):
+        grad = 2 * g
+        if ctx.shapes == (g.shape, g.shape):
+            return grad, grad.view(g.shape)
+        return grad.sum_to_size(ctx.shapes[0]), grad.sum_to_size(ctx.shapes[1])
