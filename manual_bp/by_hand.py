@@ -68,11 +68,16 @@ class by_hand(TorchFunctionMode):
         # A result written into `out` has no gradient: torch refuses one that should.
         if manual is not None and torch.is_grad_enabled() and kwargs.get("out") is None:
             if self.only is None or name in self.only:
+                if kwargs:
+                    kwargs = {_FROM_NUMPY.get(key, key): value for key, value in kwargs.items()}
                 return manual(*args, **kwargs)
         return func(*args, **kwargs)
 
 
 _NOTHING: tuple[str, None] = ("", None)
+
+# NumPy's names of arguments, which torch's own functions take besides theirs.
+_FROM_NUMPY = {"axis": "dim", "keepdims": "keepdim"}
 
 
 def _known(names: Iterable[str]) -> frozenset[str]:

@@ -95,6 +95,15 @@ def test_what_is_written_into_out_is_torchs_own() -> None:
     assert y.tolist() == [1.0, 1.0]
 
 
+def test_numpys_names_of_arguments() -> None:
+    x = Draw()(4, 3)
+    with manual_bp.by_hand():
+        y = x.sum(axis=1, keepdims=True) + torch.concatenate([x, x], axis=1).mean(axis=1)
+    assert manual_bp.audit(y).all_by_hand
+    expected = x.sum(1, True) + torch.cat([x, x], 1).mean(1)
+    torch.testing.assert_close(y, expected)
+
+
 def test_backward_inside_and_outside_agree(model: nn.Module) -> None:
     with manual_bp.by_hand():
         model(X).backward(COTANGENT)

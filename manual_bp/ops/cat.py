@@ -86,9 +86,9 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
     return CatFunction.apply(dim, *tensors)
 
 
-def concatenate(tensors: Any, axis: int = 0) -> Tensor:
+def concatenate(tensors: Any, dim: int = 0) -> Tensor:
     """``cat`` under its other name; as ``torch.concatenate``."""
-    return CatFunction.apply(axis, *tensors)
+    return CatFunction.apply(dim, *tensors)
 
 
 def stack(tensors: Any, dim: int = 0) -> Tensor:
@@ -116,7 +116,7 @@ def _refused(draw: Draw) -> Iterator[Sample]:
 
 
 def _concatenate_samples(draw: Draw) -> Iterator[Sample]:
-    yield sample([draw(4, 3), draw(4, 2)], axis=1)
+    yield sample([draw(4, 3), draw(4, 2)], dim=1)
 
 
 def _stack_samples(draw: Draw) -> Iterator[Sample]:
