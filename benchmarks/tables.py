@@ -2,6 +2,7 @@
 
 ``python -m benchmarks.tables`` runs every sample in float64 against autograd and times every
 layer at two sizes; it takes some minutes. ``--text`` leaves the measurements as they are.
+``make run`` comes first: the figure is taken from its report.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def _gradients(f: Any, s: Sample, modifies: bool) -> tuple[Tensor | None, ...]:
 
 def row(spec: Spec) -> list[str]:
     """One line of the table."""
-    costs = time_spec(spec, torch.float32, "cpu", rounds=9)
+    costs = time_spec(spec, torch.float32, "cpu", rounds=5)
     ratios = " / ".join(f"{cost.ratio:.2f}" for cost in costs) or "-"
     memory = " / ".join(f"{cost.memory_ratio:.2f}" for cost in costs) or "-"
     return [
@@ -123,8 +124,26 @@ def example_layer() -> str:
     return fenced((ROOT / "manual_bp/layers/tanh.py").read_text(encoding="utf-8"), "python")
 
 
+def first_figure() -> str | None:
+    """The study's figure out of its report, as a file of its own; None before ``make run``."""
+    report = ROOT / "logs" / "optimizers" / "report.html"
+    if not report.is_file():
+        return None
+    page = report.read_text(encoding="utf-8")
+    found = re.search(r'<svg [^>]*aria-label="The whole training".*?</svg>', page, re.DOTALL)
+    if found is None:
+        sys.exit(f"{report}: there is no figure called 'The whole training'")
+    paper = (
+        '<svg xmlns="http://www.w3.org/2000/svg" style="background:white;color:#222" width="640"'
+    )
+    return found[0].replace("<svg", paper, 1) + "\n"
+
+
 def main() -> None:
     """Measure, and write both files."""
+    figure = first_figure()
+    if figure is not None:
+        (ROOT / "docs" / "optimizers.svg").write_text(figure, encoding="utf-8")
     put(ROOT / "README.md", "check", fenced(first_check(), "text"))
     put(ROOT / "README.md", "layer", example_layer())
     if "--text" in sys.argv[1:]:
