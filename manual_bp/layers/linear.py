@@ -37,7 +37,11 @@ class LinearFunction(Function):
 
     @staticmethod
     def forward(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return torch.nn.functional.linear(x, weight, bias)
+        y = torch.nn.functional.linear(x, weight, bias)
+        # With a bias and three axes it is a view of a tensor that has no gradient and that nobody
+        # else sees. Then a change in place would go past the graph; so, a tensor of its own.
+        is_view = bias is not None and x.dim() > 2
+        return torch.ops.aten._unsafe_view(y, y.shape) if is_view else y
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
