@@ -12,6 +12,7 @@ FILES = (
     "batch_norm",
     "bilinear",
     "binary_cross_entropy",
+    "cdist",
     "conv_transpose",
     "convolution",
     "cosine_embedding_loss",
