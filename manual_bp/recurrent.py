@@ -31,7 +31,6 @@ __all__ = [
     "refreshed",
     "through_layers",
     "total",
-    "under_by_hand",
     "weight_gradients",
 ]
 
@@ -276,11 +275,3 @@ def promoted_under_autocast(face: Callable[..., Any]) -> Callable[..., Any]:
         return promoted(results) if isinstance(results, Tensor) else tuple(map(promoted, results))
 
     return run
-
-
-def under_by_hand(forward: Callable[..., Any], *args: Any) -> Any:
-    """Run a forward pass of torch's own, with its checks, on gradients by hand."""
-    from manual_bp.by_hand import by_hand  # which gathers all layers, so not before they exist
-
-    with by_hand():
-        return forward(*args)

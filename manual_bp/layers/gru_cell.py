@@ -36,8 +36,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from manual_bp.composed import under_by_hand
 from manual_bp.function import Function, is_recorded, widened
-from manual_bp.recurrent import cell_gradients, promoted_under_autocast, under_by_hand
+from manual_bp.recurrent import cell_gradients, promoted_under_autocast
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 

@@ -48,6 +48,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from manual_bp.composed import under_by_hand
 from manual_bp.function import Function, is_recorded, under_autocast, widened
 from manual_bp.recurrent import (
     Steps,
@@ -57,7 +58,6 @@ from manual_bp.recurrent import (
     refreshed,
     through_layers,
     total,
-    under_by_hand,
     weight_gradients,
 )
 from manual_bp.spec import Draw, Sample, Spec, sample

@@ -42,6 +42,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.composed import under_by_hand
 from manual_bp.function import Function, is_recorded, under_autocast, widened
 from manual_bp.recurrent import (
     Steps,
@@ -50,7 +51,6 @@ from manual_bp.recurrent import (
     refreshed,
     through_layers,
     total,
-    under_by_hand,
     weight_gradients,
 )
 from manual_bp.spec import Draw, Sample, Spec, sample

@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
+from manual_bp.composed import under_by_hand
 from manual_bp.function import Function, is_recorded, under_autocast, widened
-from manual_bp.recurrent import cell_gradients, under_by_hand
+from manual_bp.recurrent import cell_gradients
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
