@@ -66,7 +66,7 @@ class Classifier(pl.LightningModule):
     def __init__(
         self,
         network: Callable[[Namespace], torch.nn.Module],
-        optimizer: OptimizerCallable = torch.optim.Adam,
+        optimizer: OptimizerCallable,
         scheduler: LRSchedulerCallable | None = None,
         backprop: Backprop = "manual",
         loss: Loss = "CrossEntropyLoss",

@@ -32,7 +32,8 @@ def train(make: MakeTrainer, backprop: str, **arguments: Any) -> Trajectory:
     path = Trajectory()
     trainer = make(precision="64-true", callbacks=[path], max_epochs=2)
     data = arguments.pop("data", None) or Digits(batch_size=200, image=True)
-    trainer.fit(Classifier(backprop=backprop, **arguments), data)  # type: ignore[arg-type]
+    module = Classifier(backprop=backprop, **({"optimizer": SGD} | arguments))  # type: ignore[arg-type]
+    trainer.fit(module, data)
     return path
 
 
@@ -71,7 +72,7 @@ def test_a_manual_training_step_has_no_node_of_autograds_own(
 ) -> None:
     found: dict[str, manual_bp.Audit | None] = {}
     for side in SIDES:
-        module = Classifier(network, backprop=side, loss=loss)  # type: ignore[arg-type]
+        module = Classifier(network, SGD, backprop=side, loss=loss)  # type: ignore[arg-type]
         assert module.audit is None
         trainer(max_steps=1).fit(module, data)
         found[side] = module.audit
@@ -84,17 +85,17 @@ def test_the_seed_alone_decides_the_first_weights() -> None:
     states = []
     for side in SIDES:
         torch.manual_seed(3)
-        states.append(Classifier(SMALL, backprop=side).state_dict())  # type: ignore[arg-type]
+        states.append(Classifier(SMALL, SGD, backprop=side).state_dict())  # type: ignore[arg-type]
     torch.testing.assert_close(states[0], states[1], rtol=0, atol=0)
-    assert isinstance(Classifier(SMALL).network.linear1, manual_bp.nn.Linear)
+    assert isinstance(Classifier(SMALL, SGD).network.linear1, manual_bp.nn.Linear)
     assert not isinstance(
-        Classifier(SMALL, backprop="autograd").network.linear1, manual_bp.nn.Linear
+        Classifier(SMALL, SGD, backprop="autograd").network.linear1, manual_bp.nn.Linear
     )
 
 
 def test_losses_and_accuracies(trainer: MakeTrainer) -> None:
     data = Digits(batch_size=1200)
-    module = Classifier(SMALL, backprop="autograd")
+    module = Classifier(SMALL, SGD, backprop="autograd")
     fit = trainer(log_every_n_steps=1)
     fit.fit(module, data)
     assert set(fit.callback_metrics) == {
@@ -115,7 +116,7 @@ def test_losses_and_accuracies(trainer: MakeTrainer) -> None:
 
 @pytest.mark.parametrize("loss", ["MSELoss", "BCEWithLogitsLoss"])
 def test_binary_losses_are_means_over_probabilities(trainer: MakeTrainer, loss: Any) -> None:
-    module = Classifier(XOR_NET, backprop="autograd", loss=loss)
+    module = Classifier(XOR_NET, SGD, backprop="autograd", loss=loss)
     (found,) = trainer().test(module, XOR(), verbose=False)
     x, y = XOR().parts.test
     p = torch.sigmoid(module(x))[:, 0]
@@ -152,11 +153,11 @@ def test_schedules_step_each_epoch_and_plateaus_follow_the_validation_loss(
 )
 def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        Classifier(**({"network": SMALL} | arguments))
+        Classifier(**({"network": SMALL, "optimizer": SGD} | arguments))
 
 
 def test_a_binary_loss_refuses_other_logits(trainer: MakeTrainer) -> None:
-    module = Classifier(partial(XOR_NET, out_features=2), loss="MSELoss")
+    module = Classifier(partial(XOR_NET, out_features=2), SGD, loss="MSELoss")
     with pytest.raises(ValueError, match=r"needs one logit a sample, shape \(4, 1\), .* \(4, 2\)"):
         trainer().fit(module, XOR())
 
