@@ -106,7 +106,7 @@ class SetItemFunction(Function):
             grad_x[index] = 0
         if ctx.needs_input_grad[1]:
             shape, dtype = ctx.y
-            grad_y = grad[index]
+            grad_y = grad[index].clone()  # a slice would be the memory of what came in
             # y may have axes of size 1 in front that x[index] lacks.
             lacking = max(len(shape) - grad_y.dim(), 0)
             grad_y = grad_y.sum_to_size(shape[lacking:]).view(shape).to(dtype)

@@ -38,7 +38,10 @@ class ReshapeFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        return grad_y.reshape(ctx.x_shape), *[None] * ctx.others
+        # What has the shape is handed on as it is: another view of it would pass for a tensor of
+        # its own, and be accumulated into.
+        grad_x = grad_y if grad_y.shape == ctx.x_shape else grad_y.reshape(ctx.x_shape)
+        return grad_x, *[None] * ctx.others
 
 
 def view_of(function: type[Function], x: Tensor, method: str, *arguments: Any) -> Tensor:

@@ -231,7 +231,7 @@ class _Errors:
         # Autograd's own error says whether the call amplifies rounding at all.
         self.amplified = self.own_mean > 4 * eps * self.norm
         self._most = 2 * self.own_worst + 4 * eps * largest(true)
-        self._usual = 2 * self.own_mean + _FLOOR[theirs.dtype] * eps * self.norm
+        self._usual = 2 * self.own_mean + _FLOOR.get(theirs.dtype, 4.0) * eps * self.norm
 
     def acceptable(self, more: tuple[float, float]) -> bool:
         """Whether the rule holds, with ``more`` error in one draw that nobody can avoid."""
