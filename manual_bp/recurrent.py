@@ -121,7 +121,10 @@ def weight_gradients(
     ]
     for i, bias in enumerate(biases):
         delta = (delta_x, delta_h)[i]
-        grads.append(delta.sum_to_size(bias.shape) if needs[2 + i] else None)
+        if i == 1 and delta_h is delta_x and grads[2] is not None:
+            grads.append(grads[2].clone() if needs[3] else None)
+        else:
+            grads.append(delta.sum_to_size(bias.shape) if needs[2 + i] else None)
     return grads
 
 

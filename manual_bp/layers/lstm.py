@@ -112,20 +112,20 @@ class LSTMFunction(Function):
         for d, given, steps in directions(weights, len(h0), x, ctx.sizes):
             w, u, biases, project = _parts(given)
             before = steps.states_before(h0[d], y.chunk(len(h0), -1)[d])
-            gates, c = kept[2 * d : 2 * d + 2]
+            gates, c, tanh_c = kept[3 * d : 3 * d + 3]
             if is_recorded():  # as functions of x, y and the weights
-                gates, c = _again(x, before, c0[d], w, u, biases, steps)
+                gates, c, tanh_c = _again(x, before, c0[d], w, u, biases, steps)
             blame = _as_derived if is_recorded() or ctx.sizes else _in_place
             states = grad_y.chunk(len(h0), -1)[d], grad_h[d], grad_c[d]
             cells_before = steps.states_before(c0[d], c)
             delta, grad_h0, grad_c0, grads_h = blame(
-                *states, gates, c, cells_before, u, project, steps
+                *states, gates, tanh_c, cells_before, u, project, steps
             )
             grad_weights += weight_gradients(
                 delta, delta, x, before, biases, needs[4 + len(grad_weights) :]
             )
             if project is not None:
-                m = gates.chunk(4, -1)[3] * c.tanh()
+                m = gates.chunk(4, -1)[3] * tanh_c
                 grad_weights.append(over_all_steps(grads_h, m))
             grads_x.append(delta @ w if needs[0] else None)
             grads_h0.append(grad_h0)
@@ -143,19 +143,19 @@ def _parts(weights: Any) -> tuple[Tensor, Tensor, Any, Tensor | None]:
 def _join_steps(
     a: Tensor, h: Tensor, c: Tensor, u: Tensor, project: Tensor | None, steps: Steps
 ) -> tuple[Tensor, ...]:
-    """The forward lines as they stand above: y, the last h and c, the gates and c of all steps."""
+    """The forward lines above: y, the last h and c; of all steps the gates, c and tanh(c)."""
     done, rows = {}, steps.split(a)
     for t in steps:
         n = len(rows[t])
         i, f, g, o = torch.addmm(rows[t], h[:n], u.t()).chunk(4, -1)
         i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
         cells = torch.addcmul(i * g, f, c[:n])
-        y = o * torch.tanh(cells)
-        y = y if project is None else y @ project.t()
-        done[t] = y, torch.cat((i, f, g, o), -1), cells
+        tanh_c = torch.tanh(cells)
+        y = o * tanh_c if project is None else (o * tanh_c) @ project.t()
+        done[t] = y, torch.cat((i, f, g, o), -1), cells, tanh_c
         h, c = refreshed(h, y), refreshed(c, cells)
-    y, gates, cells = steps.join_each(done)
-    return y, h, c, gates, cells
+    y, *kept = steps.join_each(done)
+    return y, h, c, *kept
 
 
 def _into_buffers(
@@ -164,24 +164,28 @@ def _into_buffers(
     """The same in place: ``a`` becomes the gates."""
     kept = c.shape[-1]
     y, cells = a.new_empty(*a.shape[:-1], h.shape[-1]), a.new_empty(*a.shape[:-1], kept)
-    rows, y_of, c_of = steps.split(a), steps.split(y), steps.split(cells)
+    tanh_c, into = torch.empty_like(cells), u.t()
+    whole, y_of, c_of, t_of = (steps.split(x) for x in (a, y, cells, tanh_c))
+    i_of, f_of, g_of, o_of = (steps.split(x) for x in a.chunk(4, -1))
+    i_and_f_of = steps.split(a[..., : 2 * kept])
     for t in steps:
-        n = len(rows[t])
-        i, f, g, o = rows[t].addmm_(h[:n], u.t()).chunk(4, -1)
-        rows[t][:, : 2 * kept].sigmoid_()
-        torch.mul(i, g.tanh_(), out=c_of[t]).addcmul_(f, c[:n])
+        n = len(whole[t])
+        whole[t].addmm_(h[:n], into)
+        i_and_f_of[t].sigmoid_()
+        torch.mul(i_of[t], g_of[t].tanh_(), out=c_of[t]).addcmul_(f_of[t], c[:n])
+        torch.tanh(c_of[t], out=t_of[t])
         if project is None:
-            torch.tanh(c_of[t], out=y_of[t]).mul_(o.sigmoid_())
+            torch.mul(t_of[t], o_of[t].sigmoid_(), out=y_of[t])
         else:
-            torch.mm(c_of[t].tanh().mul_(o.sigmoid_()), project.t(), out=y_of[t])
+            torch.mm(t_of[t] * o_of[t].sigmoid_(), project.t(), out=y_of[t])
         h, c = refreshed(h, y_of[t]), refreshed(c, c_of[t])
-    return y, h, c, a, cells
+    return y, h, c, a, cells, tanh_c
 
 
 def _again(
     x: Tensor, before: Tensor, c: Tensor, w: Tensor, u: Tensor, biases: Any, steps: Steps
-) -> tuple[Tensor, Tensor]:
-    """The gates, all of them in two products, and the cells, one after the other."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The gates, all of them in two products, and the cells, one after the other; tanh(c)."""
     a = linear(x, w, *biases[:1]) + linear(before, u, *biases[1:])
     i, f, g, o = a.chunk(4, -1)
     i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
@@ -189,7 +193,8 @@ def _again(
     for t in steps:
         cells[t] = torch.addcmul(cells[t], f_of[t], c[: len(cells[t])])
         c = refreshed(c, cells[t])
-    return torch.cat((i, f, g, o), -1), steps.join(cells)
+    joined = steps.join(cells)
+    return torch.cat((i, f, g, o), -1), joined, torch.tanh(joined)
 
 
 def _as_derived(
@@ -197,7 +202,7 @@ def _as_derived(
     grad_h: Tensor,
     grad_c: Tensor,
     gates: Tensor,
-    c: Tensor,
+    tanh_c: Tensor,
     before: Tensor,
     u: Tensor,
     project: Tensor | None,
@@ -205,7 +210,6 @@ def _as_derived(
 ) -> tuple[Tensor, ...]:
     """dL/da of all steps, dL/dh_0, dL/dc_0 and dL/dh of all steps."""
     i, f, g, o = gates.chunk(4, -1)
-    tanh_c = torch.tanh(c)
     slopes = (g * i * (1 - i), before * f * (1 - f), i * (1 - g) * (1 + g))
     s_c, f_of = steps.split(torch.stack(slopes, -2)), steps.split(f)
     s_o = steps.split(tanh_c * o * (1 - o))
@@ -226,7 +230,7 @@ def _in_place(
     grad_h: Tensor,
     grad_c: Tensor,
     gates: Tensor,
-    c: Tensor,
+    tanh_c: Tensor,
     before: Tensor,
     u: Tensor,
     project: Tensor | None,
@@ -234,14 +238,16 @@ def _in_place(
 ) -> tuple[Tensor, ...]:
     """The same for padded sequences, in the buffers of the slopes and of grad_y."""
     i, f, g, o = gates.chunk(4, -1)
-    tanh_c = torch.tanh(c)
+    m = o * tanh_c
+    through = torch.addcmul(o, m, tanh_c, value=-1)  # o (1 - tanh(c)^2)
     slopes = torch.empty_like(gates)
     s_i, s_f, s_g, s_o = slopes.chunk(4, -1)
-    torch.mul(g, i, out=s_i).mul_(1 - i)
-    torch.mul(before, f, out=s_f).mul_(1 - f)
-    torch.mul(i, 1 - g, out=s_g).mul_(1 + g)
-    torch.mul(tanh_c, o, out=s_o).mul_(1 - o)
-    through = (1 - tanh_c).mul_(tanh_c.add_(1)).mul_(o)
+    two = slice(0, 2 * f.shape[-1])  # i and f at once: s (1 - s) is s - s^2
+    torch.addcmul(gates[..., two], gates[..., two], gates[..., two], value=-1, out=slopes[..., two])
+    s_i.mul_(g)
+    s_f.mul_(before)
+    torch.sub(i, torch.mul(i, g, out=s_g).mul_(g), out=s_g)
+    torch.addcmul(m, m, o, value=-1, out=s_o)
     grads = grad_y.clone(memory_format=torch.contiguous_format)
     blocks = slopes.unflatten(-1, (4, -1))
     of_c, of_h, rows = blocks[..., :3, :].unbind(), s_o.unbind(), slopes.unbind()
