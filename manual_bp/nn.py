@@ -26,7 +26,7 @@ from manual_bp import functional
 from manual_bp.layers import SPECS
 
 if TYPE_CHECKING:  # a module here has the type of the one it mirrors
-    from torch.nn import *  # noqa: F403  # type: ignore[no-redef]
+    from torch.nn import *  # type: ignore[no-redef] # noqa: F403
 
 _MODULES = {module.__name__: module for spec in SPECS for module in spec.modules}
 

@@ -98,7 +98,7 @@ def test_what_is_written_into_out_is_torchs_own() -> None:
 def test_numpys_names_of_arguments() -> None:
     x = Draw()(4, 3)
     with manual_bp.by_hand():
-        y = x.sum(axis=1, keepdims=True) + torch.concatenate([x, x], axis=1).mean(axis=1)
+        y = x.sum(axis=1, keepdims=True) + torch.concatenate([x, x], axis=1).mean(axis=1)  # type: ignore[call-overload,call-arg]
     assert manual_bp.audit(y).all_by_hand
     expected = x.sum(1, True) + torch.cat([x, x], 1).mean(1)
     torch.testing.assert_close(y, expected)
@@ -140,7 +140,7 @@ def test_func_grad_vmap_and_functional_call(model: nn.Module) -> None:
     from torch.func import functional_call, grad, vmap
 
     model = nn.Sequential(model[0], model[1].norm, nn.ReLU(), model[3])  # type: ignore[index]
-    parameters = dict(model.named_parameters())
+    parameters: dict[str, Tensor] = dict(model.named_parameters())
 
     def loss(parameters: dict[str, Tensor], x: Tensor, g: Tensor) -> Tensor:
         return (functional_call(model, parameters, (x,)) * g).sum()

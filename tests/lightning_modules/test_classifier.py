@@ -153,7 +153,7 @@ def test_schedules_step_each_epoch_and_plateaus_follow_the_validation_loss(
 )
 def test_bad_arguments(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        Classifier(**({"network": SMALL, "optimizer": SGD} | arguments))
+        Classifier(**({"network": SMALL, "optimizer": SGD} | arguments))  # type: ignore[arg-type]
 
 
 def test_a_binary_loss_refuses_other_logits(trainer: MakeTrainer) -> None:
