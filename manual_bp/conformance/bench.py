@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Bench", "LeftOut"]
 
 
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
 class LeftOut(Exception):
     """A probe or a case that says nothing about this function, with the reason."""
 
@@ -148,6 +151,22 @@ class Bench:
         if self.own_numbers:
             return Forward(self.manual, call, self.seed)
         return self.refer(call)
+
+    @cached_property
+    def structured(self) -> bool:
+        """Whether whole numbers of the call have to fit together: offsets, lengths and labels.
+
+        Such a call is not varied in its whole numbers. What fits, no checker can know, and not
+        every reference looks: torch's ctc_loss and embedding_bag then read outside their memory.
+        """
+        leaves = self.call.leaves
+        whole = [i for i in self.call.tensors if leaves[i].dtype in _WHOLE]
+        parts = [
+            name
+            for name, leaf in zip(self.call.names, leaves, strict=True)
+            if type(leaf) is int and name.endswith("]")
+        ]
+        return len(whole) > 1 or bool(whole and parts)
 
     @cached_property
     def axes(self) -> list[Axis]:

@@ -91,6 +91,7 @@ def check_layer(spec: Spec, *, seed: int = 0, device: str = "cpu", **options: An
     start = time.perf_counter()
     samples = cases = 0
     failed = []
+    left_out = {*options.pop("skip", ()), *spec.skip}
     manual, native = (_on_a_copy(f) if spec.modifies else f for f in (spec.manual, spec.native))
     for sample in spec.samples(Draw(seed, device=device)):
         report = check(
@@ -100,6 +101,7 @@ def check_layer(spec: Spec, *, seed: int = 0, device: str = "cpu", **options: An
             kwargs=sample.kwargs,
             seed=seed,
             name=spec.name,
+            skip=left_out - set(options.get("probes") or ()),
             **options,
         )
         samples += 1

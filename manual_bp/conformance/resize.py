@@ -46,7 +46,7 @@ def find_axes(bench: Bench) -> list[Axis]:
     if any(call.leaves[i].numel() == 0 for i in call.needs):
         return []  # with nothing to compute, the reference accepts what it otherwise would not
     by_size: dict[int, list[Place]] = defaultdict(list)
-    for i in call.tensors:
+    for i in call.floating if bench.structured else call.tensors:
         for dim, size in enumerate(call.leaves[i].shape):
             by_size[size].append((i, dim))
     for i, leaf in enumerate(call.leaves):
@@ -134,6 +134,6 @@ def spread_indices(bench: Bench, call: Call, size: int) -> Call:
             drawn = bench.integers(0, size, index.shape).to(index)
             drawn.view(-1)[0] = size - 1
             leaves[i] = torch.where(index < 0, index, drawn)
-    if not leaves:
-        raise LeftOut("there is no index tensor")
+    if len(leaves) != 1:
+        raise LeftOut("there is no index tensor, or more than one")
     return call.with_leaves(leaves)

@@ -36,7 +36,7 @@ def shrink(bench: Bench, case: Case, problem: Problem) -> tuple[Call, Problem]:
     end = time.monotonic() + _SECONDS
     for axis in bench.axes:
         for size in (1, 2, 3):
-            if time.monotonic() > end or not _fits(call, axis, size):
+            if bench.structured or time.monotonic() > end or not _fits(call, axis, size):
                 continue
             smaller = _keep_layouts(resize(bench, call, axis, size), call)
             again = _still(bench, case, smaller, problem)

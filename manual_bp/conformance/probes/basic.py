@@ -117,13 +117,14 @@ def layouts(bench: Bench) -> Iterator[Case]:
     optimized-fused-ssim#1, pytorch#69997, pytorch#30303; for channels last, pytorch#140913.
     """
     hint = "The result depends on the strides of an input: index it, or make it contiguous."
+    chosen = bench.call.floating if bench.structured else bench.call.tensors
     for layout in INPUT_LAYOUTS:
-        call = bench.call.with_layout(layout)
+        call = bench.call.with_layout(layout, chosen)
         if call.layouts != bench.call.layouts:
             judge = _judge_repeated if repeats(layout) else partial(judge_call, terms=Terms())
             yield Case(f"inputs {layout}", call, judge, hint)
-    if len(bench.call.tensors) > 1:
-        for i in bench.call.tensors:
+    if len(chosen) > 1:
+        for i in chosen:
             call = bench.call.with_layout("transposed", [i])
             if call.layouts != bench.call.layouts:
                 yield case(f"{bench.name(i)} transposed", call, hint)

@@ -26,7 +26,7 @@ def fresh(bench: Bench, call: Call) -> Call:
     leaves = {}
     for i in call.tensors:
         x = call.leaves[i]
-        if not x.numel():
+        if not x.numel() or (bench.structured and not is_differentiable(x)):
             continue
         if is_differentiable(x) and Domain.of(x) not in (Domain.CATEGORICAL, Domain.SIMPLEX):
             first, second = (x.reshape(-1)[_shuffled(bench, x.numel(), x)] for _ in range(2))
@@ -207,7 +207,7 @@ def overwritten(bench: Bench) -> Iterator[Case]:
     Liger-Kernel#272.
     """
     hint = "Save inputs and outputs with ctx.save_for_backward: it raises when they have changed."
-    for i in bench.call.tensors:
+    for i in bench.call.floating if bench.structured else bench.call.tensors:
         if bench.call.leaves[i].numel():
             yield Case(
                 f"{bench.name(i)} changed in place",

@@ -29,7 +29,7 @@ def indices(bench: Bench) -> Iterator[Case]:
         index = bench.call.leaves[i]
         if index.dtype.is_floating_point or index.dtype.is_complex or index.dtype == torch.bool:
             continue
-        if not index.numel():
+        if not index.numel() or bench.structured:
             continue
         name = bench.name(i)
         for label, values in _variants(bench, index).items():
@@ -109,6 +109,8 @@ def options(bench: Bench) -> Iterator[Case]:
     """
     hint = "An argument of the call is not the one that the backward uses."
     for i, leaf in enumerate(bench.call.leaves):
+        if bench.structured and isinstance(leaf, int):
+            continue
         for value in _other_values(leaf):
             label = f"{bench.name(i)} = {value!r}"
             call = bench.call.with_leaf(i, value)

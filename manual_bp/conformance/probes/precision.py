@@ -22,6 +22,9 @@ __all__ = ["bfloat16", "float16", "float32"]
 _ROWS = 300
 _SMALL, _DRAWS = 4096, 4
 
+# From how many eps on, when each input moves by one, a call counts as ill-conditioned.
+_AMPLIFIED = 16
+
 # A root mean square error that is always accepted, in eps of the dtype. Half precision is summed
 # in float32 and rounded once or a few times; a sum in float32 itself rounds at every term, and in
 # which order is the business of the matrix library.
@@ -203,7 +206,8 @@ def _compare(
     errors = _Errors(*(torch.stack([t.detach() for t in part]) for part in zip(*triples)))  # noqa: B905
     if errors.acceptable((0.0, 0.0)):
         return []
-    if errors.amplified and errors.acceptable(unavoidable()):
+    moved = unavoidable()
+    if moved[1] > _AMPLIFIED * errors.eps * errors.norm and errors.acceptable(moved):
         return []
     worst = max(triples, key=lambda triple: _error(triple[0], triple[2])[0])
     mismatch = differ(worst[0].to(worst[2].dtype), worst[2], rtol=0.0)
@@ -227,9 +231,7 @@ class _Errors:
         self.worst, self.mean = _error(mine, true)
         self.own_worst, self.own_mean = _error(theirs, true)
         self.norm = _norm(true)
-        eps = torch.finfo(theirs.dtype).eps
-        # Autograd's own error says whether the call amplifies rounding at all.
-        self.amplified = self.own_mean > 4 * eps * self.norm
+        self.eps = eps = torch.finfo(theirs.dtype).eps
         self._most = 2 * self.own_worst + 4 * eps * largest(true)
         self._usual = 2 * self.own_mean + _FLOOR.get(theirs.dtype, 4.0) * eps * self.norm
 

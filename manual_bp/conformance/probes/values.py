@@ -111,7 +111,8 @@ def kinks(bench: Bench) -> Iterator[Case]:
         for turn in range(min(8, 1 + 2 * len(allowed) // smallest)):
             call = _vary(bench, chosen, partial(_place, bench, pool=allowed, turn=turn))
             label = f"{_names(bench, chosen)} at whole and half numbers, corners and bounds"
-            yield case(label, call, hint, finite=True)
+            # A choice at a kink is wrong by far; beside twenties, little else is exact.
+            yield case(label, call, hint, rtol=CLOSE, finite=True)
 
 
 def _zero(x: Tensor) -> Tensor:
@@ -214,7 +215,7 @@ def extremes(bench: Bench) -> Iterator[Case]:
             if len(chosen) == 1:
                 call = _vary(bench, chosen, partial(_put, bench, value=infinite))
                 label = f"{infinite} in places of {_names(bench, chosen)}"
-                yield case(label, call, hint, finite=True)
+                yield case(label, call, hint, finite=True, output_may_differ=True)
 
 
 def _put(bench: Bench, x: Tensor, value: float) -> Tensor:
