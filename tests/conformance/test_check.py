@@ -9,6 +9,7 @@ from torch.autograd import Function
 
 from manual_bp.conformance import check
 from manual_bp.conformance.library import check_layer
+from manual_bp.conformance.probes import TRANSFORMS
 from manual_bp.layers import SPECS
 
 
@@ -133,11 +134,20 @@ def test_probes_can_be_chosen_and_skipped():
 
 
 def test_transforms():
-    report = check(torch.tanh, F.tanh, torch.randn(3, 4), transforms=True, probes=["example"])
-    status = {probe.name: probe.status for probe in report.probes}
-    assert status["vmap"] == status["jvp"] == status["func.grad"] == "passed"
+    chosen = ["func.grad", "vmap", "jvp", "autocast"]
+    report = check(torch.tanh, F.tanh, torch.randn(3, 4), probes=chosen)
+    assert {probe.status for probe in report.probes} == {"passed"}
     old_style = check(square(right), torch.square, torch.randn(3, 4), probes=["vmap"])
     assert old_style.passed and "setup_context" in old_style.text(width=300)
+
+
+@pytest.mark.slow
+def test_all_transforms():
+    report = check(square(right), torch.square, torch.randn(3, 4), transforms=True, skip=["large"])
+    status = {probe.name: probe.status for probe in report.probes}
+    assert set(TRANSFORMS) <= set(status)
+    assert status["compile"] == status["autocast"] == "passed"
+    assert status["vmap"] == "left out"
 
 
 def test_lists_keywords_and_several_outputs():

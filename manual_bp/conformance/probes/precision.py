@@ -207,7 +207,8 @@ def _compare(
     if errors.acceptable((0.0, 0.0)):
         return []
     moved = unavoidable()
-    if moved[1] > _AMPLIFIED * errors.eps * errors.norm and errors.acceptable(moved):
+    usual = errors.eps * errors.norm / errors.draws**0.5
+    if moved[1] > _AMPLIFIED * usual and errors.acceptable(moved):
         return []
     worst = max(triples, key=lambda triple: _error(triple[0], triple[2])[0])
     mismatch = differ(worst[0].to(worst[2].dtype), worst[2], rtol=0.0)
