@@ -8,8 +8,9 @@ from functools import partial
 
 from manual_bp.conformance.bench import Bench
 from manual_bp.conformance.call import Call
-from manual_bp.conformance.judge import Terms, judge
+from manual_bp.conformance.judge import judge
 from manual_bp.conformance.report import Problem
+from manual_bp.conformance.results import Terms
 
 __all__ = ["Case", "Probe", "case", "probe"]
 

@@ -43,12 +43,9 @@ def shrink(bench: Bench, case: Case, problem: Problem) -> tuple[Call, Problem]:
             if again is not None:
                 call, problem = smaller, again
                 break
-    for digits in (0, 1):
-        rounded = _keep_layouts(_rounded(call, digits), call)
-        again = _still(bench, case, rounded, problem) if time.monotonic() < end else None
-        if again is not None:
-            return rounded, again
-    return call, problem
+    rounded = _keep_layouts(_rounded(call, 1), call)
+    again = _still(bench, case, rounded, problem) if time.monotonic() < end else None
+    return (call, problem) if again is None else (rounded, again)
 
 
 def _fits(call: Call, axis: Axis, size: int) -> bool:

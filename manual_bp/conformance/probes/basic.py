@@ -12,11 +12,11 @@ from torch import Tensor
 
 from manual_bp.conformance.bench import Bench
 from manual_bp.conformance.call import Call
-from manual_bp.conformance.judge import Terms
 from manual_bp.conformance.judge import judge as judge_call
 from manual_bp.conformance.layouts import COTANGENT_LAYOUTS, INPUT_LAYOUTS, repeats, suits
 from manual_bp.conformance.probe import Case, case, probe
 from manual_bp.conformance.report import Problem
+from manual_bp.conformance.results import Terms
 
 __all__ = ["cotangents", "example", "frozen", "layouts", "outputs"]
 

@@ -11,9 +11,10 @@ from torch import Tensor
 from manual_bp.conformance.bench import Bench, LeftOut
 from manual_bp.conformance.call import Call, is_differentiable
 from manual_bp.conformance.domain import Domain
-from manual_bp.conformance.judge import Terms, compare_gradients, raised_problem, try_manual
+from manual_bp.conformance.judge import raised_problem, try_manual
 from manual_bp.conformance.probe import Case, case, probe
 from manual_bp.conformance.report import Problem
+from manual_bp.conformance.results import Terms, compare_gradients, compare_outputs
 from manual_bp.conformance.run import Raised
 
 __all__ = ["modes", "overwritten", "same_tensor", "two_backwards", "two_calls"]
@@ -276,8 +277,6 @@ def _inference(bench: Bench, call: Call) -> list[Problem]:
 
 
 def _forward_only(bench: Bench, call: Call, may_refuse: str = "never") -> list[Problem]:
-    from manual_bp.conformance.judge import compare_outputs
-
     native = bench.refer(call)
     manual = try_manual(bench, call, may_refuse)
     if isinstance(manual, Problem):

@@ -11,9 +11,10 @@ from torch import Tensor
 from manual_bp.conformance.bench import Bench, LeftOut
 from manual_bp.conformance.call import Call, flat_tensors, is_differentiable
 from manual_bp.conformance.compare import differ, largest
-from manual_bp.conformance.judge import Terms, compare_gradients, raised_problem
+from manual_bp.conformance.judge import raised_problem
 from manual_bp.conformance.probe import Case, probe
 from manual_bp.conformance.report import Problem
+from manual_bp.conformance.results import Terms, compare_gradients
 from manual_bp.conformance.run import Forward, Raised, seed_all
 
 __all__ = ["autocast", "compiled", "functional_grad", "jvp", "vmap"]

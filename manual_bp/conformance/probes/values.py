@@ -11,9 +11,9 @@ from torch import Tensor
 from manual_bp.conformance.bench import Bench, LeftOut
 from manual_bp.conformance.call import Call
 from manual_bp.conformance.domain import Domain
-from manual_bp.conformance.judge import CLOSE
 from manual_bp.conformance.kinks import corners
 from manual_bp.conformance.probe import Case, case, probe
+from manual_bp.conformance.results import CLOSE
 
 __all__ = ["extremes", "kinks", "signs", "ties", "zeros"]
 
