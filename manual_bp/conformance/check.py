@@ -16,6 +16,7 @@ import torch
 from manual_bp.conformance.bench import Bench, LeftOut
 from manual_bp.conformance.call import Call, parameter_names
 from manual_bp.conformance.clues import clues
+from manual_bp.conformance.modules import as_functions
 from manual_bp.conformance.probe import Case, Probe
 from manual_bp.conformance.probes import PROBES
 from manual_bp.conformance.report import (
@@ -68,7 +69,9 @@ def check(
     ``dtype``; what counts as equal is said in :mod:`manual_bp.conformance.compare`.
 
     Args:
-        manual: The function under test: any callable, such as a ``Function.apply``.
+        manual: The function under test: any callable, such as a ``Function.apply``. Of two
+            modules with the same parameters, these are differentiated too, and their values are
+            the reference's on both sides.
         autograd: The reference, called with the same arguments.
         inputs: Positional arguments of one call. Tensors that require a gradient are
             differentiated and the others are constants; where none does, every floating-point
@@ -99,7 +102,8 @@ def check(
         True
     """
     chosen = _choose(probes, skip, transforms)
-    call = Call.of(inputs, kwargs or {}, parameter_names(manual, autograd)).to(dtype)
+    manual, autograd, inputs, given = as_functions(manual, autograd, inputs, kwargs or {})
+    call = Call.of(inputs, given, parameter_names(manual, autograd)).to(dtype)
     results: list[ProbeResult] = []
     quiet = warnings.catch_warnings()
     with keep_random_state(), torch.enable_grad(), quiet, Watchdog() as watchdog:

@@ -73,7 +73,13 @@ def open_to_changes(y: Tensor) -> Tensor:
     """
     if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
         return y
-    if y._is_view() and _get_creation_meta(y) == CreationMeta.IN_CUSTOM_FUNCTION:
+    # A base without history belongs to no graph: a change to it would lose its gradient unseen.
+    if (
+        y._is_view()
+        and y._base is not None
+        and y._base.grad_fn is not None
+        and _get_creation_meta(y) == CreationMeta.IN_CUSTOM_FUNCTION
+    ):
         _set_creation_meta(y, CreationMeta.DEFAULT)
     return y
 

@@ -158,6 +158,22 @@ def test_lists_keywords_and_several_outputs():
     assert check(torch.linalg.qr, torch.linalg.qr, torch.randn(4, 3), probes=["example"]).passed
 
 
+def test_modules_are_checked_with_their_parameters():
+    class Linear(torch.nn.Linear):
+        def forward(self, input):
+            return F.linear(input, self.weight.detach(), self.bias)
+
+    x = torch.randn(4, 3)
+    report = check(Linear(3, 2), torch.nn.Linear(3, 2), x)
+    assert "gradient of weight is None" in report.text(width=300)
+    right = check(torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3), x)
+    assert right.passed and set(right.agreement) == {
+        "gradient of input",
+        "gradient of weight",
+        "gradient of bias",
+    }
+
+
 def test_float32_when_asked_for():
     assert check(F.gelu, F.gelu, torch.randn(4, 6), dtype=torch.float32).passed
 
