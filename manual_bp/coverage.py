@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from itertools import islice
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
@@ -61,15 +63,23 @@ class Finding:
     differentiable: bool = True
 
 
+def _registry(module: str, name: str) -> Any:
+    """A list of ``torch.testing``, without what its import does to the process.
+
+    Left alone it freezes the flags of ``torch.backends``, and no Trainer of Lightning can be made
+    afterwards.
+    """
+    with patch.object(torch.backends, "disable_global_flags", lambda: None):
+        return getattr(import_module(f"torch.testing._internal.{module}"), name)
+
+
 def operations() -> Iterator[Entry]:
     """The differentiable entries of PyTorch's ``op_db``.
 
     Raises:
         ModuleNotFoundError: Without the package ``expecttest``.
     """
-    from torch.testing._internal.common_methods_invocations import op_db
-
-    for op in op_db:
+    for op in _registry("common_methods_invocations", "op_db"):
         if op.supports_autograd and torch.float64 in op.dtypes:
             variant = f" ({op.variant_test_name})" if op.variant_test_name else ""
             kind = "functional" if op.name.startswith("nn.functional.") else "operation"
@@ -93,9 +103,7 @@ def modules() -> Iterator[Entry]:
     Raises:
         ModuleNotFoundError: Without the package ``expecttest``.
     """
-    from torch.testing._internal.common_modules import module_db
-
-    for info in module_db:
+    for info in _registry("common_modules", "module_db"):
         yield Entry(info.name, "module", lambda info=info: _module_runs(info))  # type: ignore[misc]
 
 

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from itertools import islice
 
@@ -51,3 +53,11 @@ def test_an_error_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     run = next(entry.runs())
     with manual_bp.register(torch.nn.functional.relu, lambda x, inplace=False: x * 1.0):
         assert coverage.examine(run).error > 1e-3
+
+
+def test_the_registries_leave_the_process_as_it_was() -> None:
+    run = (
+        "import torch; from manual_bp import coverage; next(coverage.operations());"
+        "torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark"
+    )
+    subprocess.run([sys.executable, "-c", run], check=True)
