@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from manual_bp.audit import audit
 from manual_bp.by_hand import by_hand
@@ -115,7 +115,7 @@ def _module_runs(info: Any) -> Iterator[Run]:
         module = info.module_cls(*made.args, **made.kwargs).to(torch.float64)
         if given.forward_input is None:
             continue
-        args, kwargs = given.forward_input.args, given.forward_input.kwargs
+        args, kwargs = _without_history(given.forward_input.args, given.forward_input.kwargs)
         torch.manual_seed(0)
         module(*args, **kwargs)  # a lazy module gets its parameters here
         leaves = [*tree_leaves((args, kwargs)), *module.parameters()]
@@ -129,6 +129,18 @@ def _module_runs(info: Any) -> Iterator[Run]:
             return module(*args, **kwargs)
 
         yield Run(call, wanted)
+
+
+def _without_history(*given: Any) -> Any:
+    """The same numbers as leaves: how a sample was made is not the module's doing."""
+    leaves: dict[Tensor, Tensor] = {}  # a tensor that is given twice stays one
+
+    def leaf(a: Any) -> Any:
+        if not isinstance(a, Tensor) or a.grad_fn is None:
+            return a
+        return leaves.setdefault(a, a.detach().requires_grad_())
+
+    return tree_map(leaf, given)
 
 
 def examine(run: Run) -> Finding:
