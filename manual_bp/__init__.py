@@ -9,6 +9,7 @@
 ``audit(loss)``        which operations are by hand and which are autograd's
 ``check(f, g, *x)``    proves one's own ``autograd.Function`` equal to a reference
 ``assert_equivalent``  the same, for a test
+``explain(model, x)``  one learning step, operation by operation, number by number
 =====================  ===============================================================
 """
 
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from manual_bp import functional, nn
 from manual_bp.audit import Audit, audit
 from manual_bp.by_hand import by_hand, register
+from manual_bp.explain import explain
 from manual_bp.function import Function
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ __all__ = [
     "audit",
     "by_hand",
     "check",
+    "explain",
     "functional",
     "nn",
     "optim",

@@ -1,0 +1,16 @@
+"""One step of backprop, operation by operation, number by number: :func:`explain`."""
+
+from manual_bp.explain.explanation import Explanation, Operation, Symbol, Update
+from manual_bp.explain.lesson import Lesson, Setup, Table
+from manual_bp.explain.step import explain
+
+__all__ = [
+    "Explanation",
+    "Lesson",
+    "Operation",
+    "Setup",
+    "Symbol",
+    "Table",
+    "Update",
+    "explain",
+]

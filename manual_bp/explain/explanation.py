@@ -1,0 +1,299 @@
+"""What one learning step consists of, as data: every view of it reads from here.
+
+::
+
+    Explanation                one step: forward, backward, update
+      .operations              in forward order; each an Operation
+         .name .module         "relu", and "block1.relu": who called it ("loss" for the loss)
+         .formula .rule        forward and backward in one line each, from the operation's Spec
+         .inputs .outputs      Symbols: the tensors by the letters of the formula
+            .value             the numbers, as they were at that moment
+            .gradient          of an output: what arrives, dL/dy, summed over everyone who used y
+                               of an input: what this operation hands back (its own share alone)
+            .slope             of an input: dy/dx, where it is element by element, else None
+            .autograd .error   the same gradient by autograd, and the relative error against it
+            .parameter         name of the parameter that it is, or None
+            .producer          index of the operation that made it, or None
+         .dead .saturated      of an activation: share of elements without, or almost without slope
+         .dead_units           ... and share of units that no example of the batch excites
+      .backward                indices of the operations, in the order gradients reached them
+      .updates                 one Update a parameter: before, gradient, after
+
+A gradient is None where none was computed: nobody asked (``wanted`` is False), or the operation
+does not lead to the loss. An operation whose outputs are not ``wanted`` although an input is ends
+the gradient's way (``detach``); it is told like every other. Not told is what neither a parameter
+nor an input of floating-point numbers goes into (masks, positions), and what runs under
+``torch.no_grad()``.
+
+All tensors are copies on the model's device, detached; nothing here belongs to the user's model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from manual_bp.explain.compare import difference
+
+__all__ = ["Explanation", "Operation", "Symbol", "Update"]
+
+
+@dataclass
+class Symbol:
+    """One tensor of one operation.
+
+    Attributes:
+        name: As the formula writes it: "x", "W", "y".
+        argument: As torch calls it: "input", "weight"; empty for an output.
+        value: Its numbers when the operation met it, or made it.
+        wanted: Whether a gradient is wanted for it (``requires_grad``).
+        parameter: The name of the parameter that it is, else None.
+        producer: The index of the operation that made it, else None: an input of the network,
+            a parameter, a buffer, a constant.
+        gradient: Of an output, what arrives; of an input, what this operation hands back.
+        slope: Of an input, the local derivative dy/dx, in the shape of x, where each element of
+            the output depends on one element of x alone; else None.
+        autograd: ``gradient`` as autograd computes it in the same step; None where there is none.
+        scale: Below what size a gradient counts as cancelled to zero, for the relative error.
+    """
+
+    name: str
+    argument: str
+    value: Tensor
+    wanted: bool
+    parameter: str | None = None
+    producer: int | None = None
+    gradient: Tensor | None = None
+    slope: Tensor | None = None
+    autograd: Tensor | None = None
+    scale: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its shape."""
+        return tuple(self.value.shape)
+
+    @property
+    def error(self) -> float | None:
+        """Largest difference from autograd's gradient over its largest number; None: unknown."""
+        return difference(self.gradient, self.autograd, self.scale)
+
+
+@dataclass
+class Operation:
+    """One operation of the forward pass and what the backward pass did at it.
+
+    Attributes:
+        index: Its place in the forward order, from 0.
+        name: Its spec's name, or torch's where the gradient is autograd's own.
+        by_hand: Whether its gradient is written by hand.
+        module: Path of the module that called it, as ``named_modules`` has it; "" for the model
+            itself, "loss" for what the loss function did.
+        kind: Class of that module: "Linear".
+        formula: The forward pass in one line; empty where no spec tells it.
+        rule: The gradients in one line.
+        inputs: Its tensors, in the order of the arguments.
+        outputs: What it made.
+        settings: Its other arguments, those that differ from their defaults.
+        dead: Of an activation, the share of elements whose slope is 0; else None.
+        saturated: Likewise, the share whose slope is not 0 but below 0.01 in magnitude.
+        dead_units: Likewise, the share of units whose slope is 0 for every example and place.
+    """
+
+    index: int
+    name: str
+    by_hand: bool
+    module: str
+    kind: str
+    formula: str
+    rule: str
+    inputs: list[Symbol]
+    outputs: list[Symbol]
+    settings: dict[str, Any] = field(default_factory=dict)
+    dead: float | None = None
+    saturated: float | None = None
+    dead_units: float | None = None
+
+    @property
+    def title(self) -> str:
+        """Where it stands and what it is: ``block1.relu: relu``."""
+        return f"{self.module}: {self.name}" if self.module else self.name
+
+    @property
+    def symbols(self) -> list[Symbol]:
+        """Inputs, then outputs."""
+        return [*self.inputs, *self.outputs]
+
+    @property
+    def parameters(self) -> list[Symbol]:
+        """Those of its inputs that are parameters."""
+        return [s for s in self.inputs if s.parameter is not None]
+
+    @property
+    def reached(self) -> bool:
+        """Whether a gradient arrived."""
+        return any(s.gradient is not None for s in self.outputs)
+
+    @property
+    def ends_gradient(self) -> bool:
+        """Whether a gradient was wanted for an input and can not come through: ``detach``."""
+        return any(s.wanted for s in self.inputs) and not any(s.wanted for s in self.outputs)
+
+    @property
+    def error(self) -> float | None:
+        """The worst relative error of its gradients against autograd; None: not compared."""
+        errors = [e for s in self.symbols if (e := s.error) is not None]
+        return max(errors, key=_nan_is_worst, default=None)
+
+    @property
+    def blame(self) -> float | None:
+        """The norm of the gradient that arrives, over all outputs."""
+        norms = [float(s.gradient.norm()) for s in self.outputs if s.gradient is not None]
+        return math.hypot(*norms) if norms else None
+
+
+@dataclass
+class Update:
+    """What the step did to one parameter.
+
+    Attributes:
+        name: As ``named_parameters`` has it.
+        before: Its value.
+        gradient: dL/d(parameter), summed over every use of it; None where there is none.
+        after: Its value after the optimizer's step; None without an optimizer.
+        wanted: Whether it requires a gradient; False for a frozen one.
+        autograd: The gradient by autograd.
+        autograd_after: The value after torch's own optimizer stepped on autograd's gradients.
+        rule: The optimizer's rule in one line, with its numbers.
+        scale: As :class:`Symbol`'s.
+    """
+
+    name: str
+    before: Tensor
+    gradient: Tensor | None
+    after: Tensor | None
+    wanted: bool = True
+    autograd: Tensor | None = None
+    autograd_after: Tensor | None = None
+    rule: str = ""
+    scale: float = 0.0
+
+    @property
+    def change(self) -> Tensor | None:
+        """``after - before``."""
+        return None if self.after is None else self.after - self.before
+
+    @property
+    def ratio(self) -> float | None:
+        """Norm of the change over the norm of the parameter."""
+        if self.change is None:
+            return None
+        size = float(self.before.norm())
+        return float(self.change.norm()) / size if size else math.inf
+
+    @property
+    def error(self) -> float | None:
+        """Relative error of the gradient against autograd."""
+        return difference(self.gradient, self.autograd, self.scale)
+
+    @property
+    def error_after(self) -> float | None:
+        """Relative error of the new value against torch's optimizer on autograd's gradients."""
+        return difference(self.after, self.autograd_after)
+
+
+@dataclass
+class Explanation:
+    """One learning step. ``print`` shows it as text; see the views for other forms.
+
+    Attributes:
+        model: Class of the model.
+        operations: In the order of the forward pass.
+        backward: Their indices in the order in which gradients reached them.
+        updates: Of every parameter, in ``named_parameters`` order.
+        loss: The loss.
+        optimizer: The optimizer's class, or None.
+        modules: Path to class of every module, as ``named_modules`` has it.
+        dtype: Of the loss: "float32".
+        title: What the page is headed with; a lesson's title.
+        notes: What the reader should know of the recording, in sentences.
+    """
+
+    model: str
+    operations: list[Operation]
+    backward: list[int]
+    updates: list[Update]
+    loss: Tensor
+    optimizer: str | None = None
+    modules: dict[str, str] = field(default_factory=dict)
+    dtype: str = "float32"
+    title: str = ""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def error(self) -> float | None:
+        """The worst relative error against autograd of any gradient or updated weight."""
+        found: list[float | None] = [operation.error for operation in self.operations]
+        for update in self.updates:
+            found += [update.error, update.error_after]
+        return max((e for e in found if e is not None), key=_nan_is_worst, default=None)
+
+    def at(self, module: str) -> list[Operation]:
+        """The operations of a module and of those inside it.
+
+        Raises:
+            KeyError: If no operation stands there.
+        """
+        found = [
+            o for o in self.operations if o.module == module or o.module.startswith(f"{module}.")
+        ]
+        if not found:
+            raise KeyError(f"no operation stands in a module called {module!r}")
+        return found
+
+    def update(self, parameter: str) -> Update:
+        """The update of the parameter of that name.
+
+        Raises:
+            KeyError: If there is none.
+        """
+        for update in self.updates:
+            if update.name == parameter:
+                return update
+        raise KeyError(f"no parameter is called {parameter!r}")
+
+    def __iter__(self) -> Iterator[Operation]:
+        """Iterate over the operations, forward."""
+        return iter(self.operations)
+
+    def __str__(self) -> str:
+        """The step as plain text."""
+        from manual_bp.explain.views.text import text
+
+        return text(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything, ready for JSON."""
+        from manual_bp.explain.views.as_json import to_dict
+
+        return to_dict(self)
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file: ``.html``, ``.md``, ``.json`` or ``.txt``.
+
+        Raises:
+            ValueError: For another ending.
+            OSError: If it cannot be written.
+        """
+        from manual_bp.explain.views import render
+
+        Path(path).write_text(render(self, Path(path).suffix.removeprefix(".")), encoding="utf-8")
+
+
+def _nan_is_worst(error: float) -> float:
+    return math.inf if math.isnan(error) else error

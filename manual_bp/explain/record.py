@@ -1,0 +1,230 @@
+"""Records a forward pass operation by operation, and the gradients that come back through it.
+
+:class:`Recorder` is :class:`~manual_bp.by_hand.by_hand` with a notebook. It sees each torch call
+of the model from outside: what a call does inside (a composed layer, a Function's forward) is part
+of that one operation and is not told again. The gradients are read by hooks on the graph: on the
+outputs for what arrives, on the nodes of the operation for what it hands to each input. The graph
+itself stays as it would be without a recorder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from manual_bp.by_hand import _REPLACED, by_hand
+from manual_bp.explain.explanation import Operation, Symbol
+from manual_bp.explain.symbols import arguments, name_of, output_names, spec_of
+
+__all__ = ["Recorder"]
+
+Edge = tuple[Any, int]  # a node of the graph and which of its outputs
+
+# They return a tensor and compute nothing.
+_SILENT = {
+    "data",
+    "grad",
+    "requires_grad",
+    "requires_grad_",
+    "retain_grad",
+    "shape",
+    "register_hook",
+}
+
+
+class Recorder(by_hand):
+    """A context that records every torch call a gradient could go through.
+
+    Args:
+        model: Its modules tell where a call stands. Hooks are put on them: give it a copy.
+        inputs: The tensors the model is given.
+        manual: Whether the gradients by hand are used; False records autograd's own.
+    """
+
+    def __init__(self, model: nn.Module, inputs: list[Tensor], manual: bool = True) -> None:
+        super().__init__(None if manual else ())
+        self.operations: list[Operation] = []
+        self.backward: list[int] = []
+        self.listening = True
+        self._parameters = {id(p): name for name, p in model.named_parameters()}
+        self._modules: list[tuple[str, str]] = [("", type(model).__name__)]
+        # Tensors by identity: who made them. Holding them keeps an identity from being reused.
+        self._made: dict[int, tuple[Tensor, int | None]] = {
+            id(t): (t, None)
+            for t in (*model.parameters(), *inputs)
+            if t.is_floating_point() or t.is_complex()
+        }
+        self._copies: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self._owned: dict[Any, int] = {}
+        self.edges: list[tuple[list[Edge | None], list[Edge | None]]] = []
+        for name, module in model.named_modules():
+            if module is not model:
+                self._follow(name, module)
+
+    def _follow(self, name: str, module: nn.Module) -> None:
+        entry = (name, type(module).__name__)
+        module.register_forward_pre_hook(lambda *_: self._modules.append(entry), prepend=True)
+        module.register_forward_hook(lambda *_: self._modules.pop() and None, always_call=True)
+
+    def standing_in(self, name: str, kind: str) -> None:
+        """What follows is called by this, no module of the model: the loss."""
+        self._modules = [(name, kind)]
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Call as :class:`by_hand` does, and note it."""
+        kwargs = kwargs or {}
+        if not torch.is_grad_enabled() or name_of(func) in _SILENT:
+            return super().__torch_function__(func, types, args, kwargs)
+        spec_name = _REPLACED.get(func, ("", None))[0]
+        spec = spec_of(spec_name)
+        given, settings = arguments(spec, args, kwargs)
+        if not any(id(t) in self._made for *_, t in given):
+            return super().__torch_function__(func, types, args, kwargs)
+        before = [
+            (self._symbol(letter, argument, t), _edge(t), t._version)
+            for letter, argument, t in given
+        ]
+        result = super().__torch_function__(func, types, args, kwargs)
+        changed = {id(t): version for (*_, t), (*_, version) in zip(given, before, strict=True)}
+        results = [given[0][2]] if result is None else list(_results(result))
+        made = [t for t in results if changed.get(id(t)) != t._version]
+        if made:
+            self._note(spec_name or name_of(func), spec, before, made, settings)
+        return result
+
+    def _note(
+        self,
+        name: str,
+        spec: Any,
+        before: list[tuple[Symbol, Edge | None, int]],
+        made: list[Tensor],
+        settings: dict[str, Any],
+    ) -> None:
+        index = len(self.operations)
+        for t in made:
+            self._made[id(t)] = (t, index)
+        names = output_names(spec, len(made))
+        outputs = [self._symbol(letter, "", t) for letter, t in zip(names, made, strict=True)]
+        for symbol in outputs:
+            symbol.producer = index
+        module, kind = self._modules[-1]
+        operation = Operation(
+            index,
+            name,
+            by_hand=False,
+            module=module,
+            kind=kind,
+            formula="" if spec is None else spec.formula,
+            rule="" if spec is None else spec.gradient,
+            inputs=[symbol for symbol, *_ in before],
+            outputs=outputs,
+            settings=settings,
+        )
+        self.operations.append(operation)
+        edges_in, edges_out = [edge for _, edge, _ in before], [_edge(t) for t in made]
+        self.edges.append((edges_in, edges_out))
+        nodes = self._nodes_between(edges_out, edges_in, index)
+        operation.by_hand = bool(nodes) and all(hasattr(n, "_forward_cls") for n in nodes)
+        for symbol, t in zip(outputs, made, strict=True):
+            if t.requires_grad:
+                t.register_hook(self._arrival(operation, symbol))
+        by_edge: dict[Edge, list[Symbol]] = {}
+        for symbol, edge, _ in before:
+            if edge is not None:
+                by_edge.setdefault(edge, []).append(symbol)
+        for node in nodes:
+            self._watch(node, by_edge)
+
+    def _nodes_between(
+        self, starts: list[Edge | None], ends: list[Edge | None], index: int
+    ) -> list[Any]:
+        """The nodes of the graph that belong to the operation from ``ends`` to ``starts``."""
+        nodes, stop = [], set(ends)
+        waiting = [edge for edge in starts if edge is not None]
+        while waiting:
+            edge = waiting.pop()
+            node = edge[0]
+            if edge in stop or node is None or node in self._owned:
+                continue
+            if "AccumulateGrad" in node.name():
+                continue
+            self._owned[node] = index
+            nodes.append(node)
+            waiting += node.next_functions
+        return nodes
+
+    def _watch(self, node: Any, by_edge: dict[Edge, list[Symbol]]) -> None:
+        """Give each gradient that leaves the node to the input that it is for."""
+        slots: list[tuple[int, Symbol]] = []
+        met: dict[Edge, int] = {}
+        for slot, edge in enumerate(node.next_functions):
+            symbols = by_edge.get(edge)
+            if symbols:  # one tensor given twice has two slots, in the order of the arguments
+                turn = met[edge] = met.get(edge, -1) + 1
+                slots.append((slot, symbols[turn % len(symbols)]))
+        if not slots:
+            return
+
+        def handed_back(grad_inputs: tuple[Any, ...], grad_outputs: tuple[Any, ...]) -> None:
+            if self.listening:
+                for slot, symbol in slots:
+                    if (g := grad_inputs[slot]) is not None:
+                        g = _copy(g)
+                        symbol.gradient = g if symbol.gradient is None else symbol.gradient + g
+
+        node.register_hook(handed_back)
+
+    def _arrival(self, operation: Operation, symbol: Symbol) -> Callable[[Tensor], None]:
+        def arrived(gradient: Tensor) -> None:
+            if self.listening:
+                symbol.gradient = _copy(gradient)
+                if operation.index not in self.backward:
+                    self.backward.append(operation.index)
+
+        return arrived
+
+    def _symbol(self, letter: str, argument: str, t: Tensor) -> Symbol:
+        parameter = self._parameters.get(id(t))
+        if parameter is not None and argument == "args":
+            letter = parameter.rpartition(".")[2]
+        _, producer = self._made.get(id(t), (t, None))
+        return Symbol(letter, argument, self._value(t), t.requires_grad, parameter, producer)
+
+    def _value(self, t: Tensor) -> Tensor:
+        """A copy; the same one as long as the tensor is not changed."""
+        key = id(t), t._version
+        if key not in self._copies:
+            self._copies[key] = t, _copy(t)
+        return self._copies[key][1]
+
+
+def _copy(t: Tensor) -> Tensor:
+    t = t.detach()
+    return t.to_dense() if t.is_sparse else t.clone()
+
+
+def _edge(t: Tensor) -> Edge | None:
+    if not t.requires_grad:
+        return None
+    edge: GradientEdge = get_gradient_edge(t)
+    return edge.node, edge.output_nr
+
+
+def _results(result: Any) -> Iterator[Tensor]:
+    """The tensors among the results that a gradient could belong to."""
+    if isinstance(result, Tensor):
+        if result.is_floating_point() or result.is_complex():
+            yield result
+    elif isinstance(result, (list, tuple)):
+        for part in result:
+            yield from _results(part)

@@ -1,0 +1,301 @@
+"""One learning step, recorded: :func:`explain`."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from manual_bp.explain.compare import largest
+from manual_bp.explain.explanation import Explanation, Operation, Update
+from manual_bp.explain.record import Recorder
+from manual_bp.explain.slopes import slopes
+from manual_bp.explain.update import Stepped, rule, stepped
+
+__all__ = ["explain"]
+
+
+def explain(
+    model: nn.Module,
+    *inputs: Any,
+    target: Any = None,
+    loss: Callable[..., Any] | None = None,
+    optimizer: Any = None,
+    **named: Any,
+) -> Explanation:
+    """Record one learning step of ``model`` on gradients by hand, and check it against autograd.
+
+    The step is taken twice, by hand and by autograd, each time on a copy of the model and of the
+    optimizer and from the same state of the random numbers. The model, its buffers, its gradients,
+    the optimizer's state and the random numbers are left as they were: nothing is trained.
+    Gradients that the model already holds do not take part.
+
+    Args:
+        model: Any module, in the mode (``train`` or ``eval``) in which it is.
+        inputs: Positional arguments of its ``forward``.
+        target: What the output should have been; given to ``loss`` as its second argument.
+        loss: ``loss(output, target)``, or ``loss(output)`` where there is no target. Without one:
+            the output's ``loss`` (models of the transformers library), the output itself where it
+            is one number, or else, by the target, cross-entropy (classes, int64) or the mean
+            squared error (numbers).
+        optimizer: One over the model's parameters, from ``torch.optim`` or ``manual_bp.optim``;
+            or a function from parameters to one. None: the weights do not move.
+        named: Keyword arguments of ``forward``.
+
+    Returns:
+        The step, as data; ``print`` shows it.
+
+    Raises:
+        TypeError: For a model that is no module, or a loss or optimizer of another kind.
+        ValueError: Where the model or the loss cannot run, the loss is not one number, no
+            gradient is wanted for anything, or the model cannot be copied.
+
+    Example:
+        >>> model = torch.nn.Linear(1, 1, bias=False)
+        >>> _ = torch.nn.init.constant_(model.weight, 2.0)
+        >>> sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> x, y = torch.tensor([[1.0]]), torch.tensor([[1.75]])
+        >>> step = explain(model, x, target=y, optimizer=sgd)
+        >>> step.update("weight").gradient.item(), round(step.update("weight").after.item(), 4)
+        (0.5, 1.95)
+    """
+    _refuse(model, loss, optimizer)
+    with _as_it_was(model):
+        manual = _Run(model, inputs, target, loss, optimizer, named, manual=True)
+    with _as_it_was(model):
+        native = _Run(model, inputs, target, loss, optimizer, named, manual=False)
+    notes = _compare(manual, native)
+    return Explanation(
+        model=type(model).__name__,
+        operations=manual.recorder.operations,
+        backward=manual.recorder.backward,
+        updates=_updates(manual, native),
+        loss=manual.loss.detach().clone(),
+        optimizer=None if manual.stepped.optimizer is None else manual.stepped.name,
+        modules={name: type(module).__name__ for name, module in model.named_modules()},
+        dtype=str(manual.loss.dtype).removeprefix("torch."),
+        title=type(model).__name__,
+        notes=notes,
+    )
+
+
+class _Run:
+    """One step on copies."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        inputs: tuple[Any, ...],
+        target: Any,
+        loss: Callable[..., Any] | None,
+        optimizer: Any,
+        named: dict[str, Any],
+        manual: bool,
+    ) -> None:
+        given = _detached((inputs, named, target))
+        try:
+            model, loss, optimizer = copy.deepcopy((model, loss, optimizer))
+        except Exception as error:
+            raise ValueError(f"{type(model).__name__} cannot be copied: {_cause(error)}") from error
+        inputs, named, target = given
+        _torchs_own(model)
+        if isinstance(loss, nn.Module):
+            _torchs_own(loss)
+        model.zero_grad(set_to_none=True)
+        self.model = model
+        self.recorder = Recorder(model, list(_tensors((inputs, named))), manual)
+        with torch.enable_grad(), self.recorder:
+            try:
+                output = model(*inputs, **named)
+            except Exception as error:
+                shapes = ", ".join(f"{tuple(t.shape)}" for t in _tensors((inputs, named)))
+                raise ValueError(
+                    f"{type(model).__name__} cannot run on inputs of shape {shapes or '(none)'}: "
+                    f"{_cause(error)}"
+                ) from error
+            self.recorder.standing_in("loss", _loss_name(loss))
+            self.loss = _loss_of(output, target, loss)
+        if not self.loss.requires_grad:
+            raise ValueError(
+                f"the loss of {type(model).__name__} depends on nothing that requires a gradient"
+            )
+        if manual:
+            slopes(self.recorder)
+        self.loss.backward()
+        self.stepped: Stepped = stepped(model, optimizer, manual)
+
+
+def _refuse(model: Any, loss: Any, optimizer: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"explain() takes a torch.nn.Module, got {type(model).__name__}")
+    if loss is not None and not callable(loss):
+        raise TypeError(f"loss is called as loss(output, target), got {type(loss).__name__}")
+    if optimizer is not None and not (
+        isinstance(optimizer, torch.optim.Optimizer) or callable(optimizer)
+    ):
+        raise TypeError(
+            "optimizer is a torch.optim.Optimizer or a function from parameters to one, "
+            f"got {type(optimizer).__name__}"
+        )
+
+
+def _loss_of(output: Any, target: Any, loss: Callable[..., Any] | None) -> Tensor:
+    if loss is not None:
+        given = (output,) if target is None else (output, target)
+        try:
+            value = loss(*given)
+        except Exception as error:
+            raise ValueError(f"the loss cannot be computed: {_cause(error)}") from error
+    else:
+        value = _default_loss(output, target)
+    if not isinstance(value, Tensor):
+        raise ValueError(f"the loss has to be one number, got {type(value).__name__}")
+    if value.numel() != 1 or not value.is_floating_point():
+        raise ValueError(
+            f"the loss has to be one number, got {str(value.dtype).removeprefix('torch.')} of "
+            f"shape {tuple(value.shape)}"
+        )
+    return value
+
+
+def _default_loss(output: Any, target: Any) -> Any:
+    told = getattr(output, "loss", None)
+    if target is None and isinstance(told, Tensor):
+        return told
+    output = getattr(output, "logits", output)
+    if isinstance(output, (list, tuple)) and output:
+        output = output[0]
+    if target is None:
+        if isinstance(output, Tensor) and output.numel() == 1:
+            return output
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ValueError(
+            f"the output is no loss, it has shape {shape}: give a target, or a loss of your own"
+        )
+    if not isinstance(target, Tensor) or not isinstance(output, Tensor):
+        raise ValueError(
+            f"a {type(output).__name__} and a {type(target).__name__} have no loss of their own: "
+            "give loss=..."
+        )
+    try:
+        if target.is_floating_point():
+            return nn.functional.mse_loss(output, target)
+        if output.dim() == target.dim() + 1 and output.dim() == 3:  # (N, T, C): one long batch
+            return nn.functional.cross_entropy(output.flatten(0, 1), target.flatten())
+        return nn.functional.cross_entropy(output, target)
+    except (RuntimeError, IndexError, ValueError) as error:
+        raise ValueError(
+            f"an output of shape {tuple(output.shape)} and a target of shape "
+            f"{tuple(target.shape)} do not fit: {_cause(error)}"
+        ) from error
+
+
+def _loss_name(loss: Any) -> str:
+    return "" if loss is None else getattr(loss, "__name__", type(loss).__name__)
+
+
+def _compare(manual: _Run, native: _Run) -> list[str]:
+    """Put autograd's gradients beside those by hand; what cannot be compared goes to the notes."""
+    ours, theirs = manual.recorder.operations, native.recorder.operations
+    if [_key(o) for o in ours] != [_key(o) for o in theirs]:
+        return [
+            "The model did not call the same operations twice, so that the gradients of single "
+            "operations are not compared with autograd's."
+        ]
+    for operation, other in zip(ours, theirs, strict=True):
+        scale = max((largest(s.gradient) for s in other.symbols), default=0.0)
+        for symbol, reference in zip(operation.symbols, other.symbols, strict=True):
+            symbol.autograd, symbol.scale = reference.gradient, scale
+    return []
+
+
+def _key(operation: Operation) -> tuple[str, str, int]:
+    return operation.name, operation.module, len(operation.symbols)
+
+
+def _updates(manual: _Run, native: _Run) -> list[Update]:
+    largest_gradient = max(
+        (largest(p.grad) for p in native.model.parameters() if p.grad is not None), default=0.0
+    )
+    found = []
+    theirs = dict(native.model.named_parameters())
+    for name, p in manual.model.named_parameters():
+        found.append(
+            Update(
+                name=name,
+                before=manual.stepped.before[name],
+                gradient=_dense(p.grad),
+                after=p.detach() if manual.stepped.optimizer is not None else None,
+                wanted=p.requires_grad,
+                autograd=_dense(theirs[name].grad),
+                autograd_after=(
+                    theirs[name].detach() if manual.stepped.optimizer is not None else None
+                ),
+                rule=rule(manual.stepped.optimizer, p),
+                scale=largest_gradient,
+            )
+        )
+    return found
+
+
+def _dense(g: Tensor | None) -> Tensor | None:
+    return g.detach().to_dense() if g is not None and g.is_sparse else g
+
+
+def _torchs_own(model: nn.Module) -> None:
+    """Turn the modules by hand of a copy into those of ``torch.nn`` that they subclass.
+
+    They call the gradients by hand directly. In torch's own form their calls are seen, and are
+    taken by hand, or not, by the recorder alone.
+    """
+    for module in model.modules():
+        kind = type(module)
+        if kind.__module__.startswith("manual_bp.layers."):
+            base = next(b for b in kind.__mro__ if b.__module__.startswith("torch.nn"))
+            module.__class__ = base
+
+
+def _detached(values: Any) -> Any:
+    """The same structure with tensors of its own that start a graph."""
+    if isinstance(values, Tensor):
+        return values.detach().clone().requires_grad_(values.requires_grad)
+    if isinstance(values, dict):
+        return type(values)((k, _detached(v)) for k, v in values.items())
+    if isinstance(values, (list, tuple)):
+        parts = [_detached(v) for v in values]
+        return type(values)(*parts) if hasattr(values, "_fields") else type(values)(parts)
+    return values
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    if isinstance(values, Tensor):
+        yield values
+    elif isinstance(values, dict):
+        for value in values.values():
+            yield from _tensors(value)
+    elif isinstance(values, (list, tuple)):
+        for value in values:
+            yield from _tensors(value)
+
+
+@contextmanager
+def _as_it_was(model: nn.Module) -> Iterator[None]:
+    """Leave the random numbers as they were."""
+    devices = {t.device for t in (*model.parameters(), *model.buffers()) if t.is_cuda}
+    state = random.getstate()
+    try:
+        with torch.random.fork_rng(sorted({d.index for d in devices})):
+            yield
+    finally:
+        random.setstate(state)
+
+
+def _cause(error: Exception) -> str:
+    """The first line of what went wrong, without a full stop."""
+    text = str(error).strip().split("\n")[0].rstrip(".")
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,116 @@
+"""JSON: everything, for a program to read."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manual_bp.explain.explanation import Explanation, Operation, Symbol, Update
+
+__all__ = ["FULL", "render", "to_dict"]
+
+FULL = 1024
+"""The largest number of elements that is written out."""
+
+
+def render(explanation: Explanation, precision: int = 17) -> str:
+    """The step as JSON; numbers in full, whatever the precision of the other views."""
+    return json.dumps(to_dict(explanation), indent=1, allow_nan=False) + "\n"
+
+
+def to_dict(explanation: Explanation) -> dict[str, Any]:
+    """The step in lists, dicts, strings and numbers; NaN and infinity as strings."""
+    return {
+        "title": explanation.title,
+        "model": explanation.model,
+        "dtype": explanation.dtype,
+        "optimizer": explanation.optimizer,
+        "loss": plain(float(explanation.loss)),
+        "error": plain(explanation.error),
+        "modules": explanation.modules,
+        "operations": [_operation(o) for o in explanation.operations],
+        "backward": explanation.backward,
+        "updates": [_update(u) for u in explanation.updates],
+        "notes": explanation.notes,
+    }
+
+
+def _operation(o: Operation) -> dict[str, Any]:
+    return {
+        "index": o.index,
+        "name": o.name,
+        "by_hand": o.by_hand,
+        "module": o.module,
+        "kind": o.kind,
+        "formula": o.formula,
+        "rule": o.rule,
+        "settings": {name: str(value) for name, value in o.settings.items()},
+        "inputs": [_symbol(s) for s in o.inputs],
+        "outputs": [_symbol(s) for s in o.outputs],
+        "dead": o.dead,
+        "saturated": o.saturated,
+        "dead_units": o.dead_units,
+        "error": plain(o.error),
+    }
+
+
+def _symbol(s: Symbol) -> dict[str, Any]:
+    return {
+        "name": s.name,
+        "argument": s.argument,
+        "parameter": s.parameter,
+        "producer": s.producer,
+        "wanted": s.wanted,
+        "value": tensor(s.value),
+        "gradient": tensor(s.gradient),
+        "slope": tensor(s.slope),
+        "error": plain(s.error),
+    }
+
+
+def _update(u: Update) -> dict[str, Any]:
+    return {
+        "name": u.name,
+        "rule": u.rule,
+        "wanted": u.wanted,
+        "before": tensor(u.before),
+        "gradient": tensor(u.gradient),
+        "after": tensor(u.after),
+        "ratio": plain(u.ratio),
+        "error": plain(u.error),
+        "error_after": plain(u.error_after),
+    }
+
+
+def tensor(t: Tensor | None) -> dict[str, Any] | None:
+    """Shape, dtype, norm, range and, of a small tensor, the numbers."""
+    if t is None:
+        return None
+    told: dict[str, Any] = {"shape": list(t.shape), "dtype": str(t.dtype).removeprefix("torch.")}
+    if t.is_complex():
+        told["norm"] = plain(float(t.norm()))
+    elif t.numel():
+        wide = t.double()
+        finite = wide[torch.isfinite(wide)]
+        told["norm"] = plain(float(finite.norm()))
+        told["min"] = plain(float(finite.min())) if finite.numel() else None
+        told["max"] = plain(float(finite.max())) if finite.numel() else None
+        told["not_finite"] = t.numel() - finite.numel()
+        if t.numel() <= FULL:
+            told["values"] = _plainly(t.tolist())
+    return told
+
+
+def _plainly(value: Any) -> Any:
+    return [_plainly(v) for v in value] if isinstance(value, list) else plain(value)
+
+
+def plain(value: float | None) -> float | str | None:
+    """A number as JSON can hold it: NaN and infinity as text."""
+    if value is None or isinstance(value, (bool, int)) or math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else ("inf" if value > 0 else "-inf")
