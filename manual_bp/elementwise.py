@@ -96,7 +96,8 @@ def unary(
     """The spec of a function of one number, which torch has under the same name.
 
     Args:
-        manual: The face; ``torch.<name>``, ``Tensor.<name>`` and their in-place forms are found.
+        manual: The face; ``torch.<name>`` or ``torch.special.<name>``, ``Tensor.<name>`` and
+            their in-place forms are found.
         formula: Of the spec.
         gradient: Of the spec.
         samples: Of the spec.
@@ -120,7 +121,7 @@ def unary(
         formula=formula,
         gradient=gradient,
         manual=manual,
-        native=getattr(torch, name),
+        native=getattr(torch, name, None) or getattr(torch.special, name),
         overrides=overrides if method is None else (method, *overrides),
         inplace=dict.fromkeys(forms if written else (), in_place(manual)),
         samples=samples,

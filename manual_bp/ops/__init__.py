@@ -5,6 +5,7 @@ from manual_bp.spec import Spec, specs_in
 FILES = (
     "add",
     "addmm",
+    "bessel",
     "cat",
     "clamp",
     "clone",
@@ -15,6 +16,7 @@ FILES = (
     "error_function",
     "expand",
     "exponential",
+    "gamma",
     "gather",
     "getitem",
     "index_select",
@@ -23,6 +25,7 @@ FILES = (
     "mul",
     "narrow",
     "norm",
+    "normal_cdf",
     "permute",
     "pick",
     "power",
