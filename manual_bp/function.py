@@ -13,12 +13,14 @@ checkpointing and distributed training work without another line.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 from torch._functorch.autograd_function import custom_function_call
+from torch.autograd.function import FunctionCtx
 
 __all__ = ["FromInput", "FromOutput", "Function", "is_recorded", "under_autocast", "widened"]
 
@@ -43,6 +45,8 @@ class Function(torch.autograd.Function):
         super().__init_subclass__(**kwargs)
         # The engine's own apply, bound to this class: what torch.autograd.Function.apply ends in.
         cls._apply_in_engine = super(torch.autograd.Function, cls).apply  # type: ignore[misc]
+        if "forward" in vars(cls) and _takes_any_number(cls.forward):
+            cls.forward = staticmethod(_without_ctx(cls.forward))  # type: ignore[method-assign]
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
@@ -50,6 +54,24 @@ class Function(torch.autograd.Function):
         if torch._C._are_functorch_transforms_active():
             return custom_function_call(cls, *args)
         return cls._apply_in_engine(*args)
+
+
+def _takes_any_number(f: Callable[..., Any]) -> bool:
+    kinds = [p.kind for p in inspect.signature(f).parameters.values()]
+    return inspect.Parameter.VAR_POSITIONAL in kinds
+
+
+def _without_ctx(forward: Callable[..., R]) -> Callable[..., R]:
+    """Drop the ctx that Dynamo hands to a forward with ``*args`` where nothing needs a gradient.
+
+    It tells a forward that takes a ctx from one that does not by the number of parameters.
+    """
+
+    @functools.wraps(forward)
+    def called(*args: Any) -> R:
+        return forward(*args[1:]) if isinstance(args[0], FunctionCtx) else forward(*args)
+
+    return called
 
 
 class FromInput(Function):

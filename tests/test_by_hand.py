@@ -217,3 +217,63 @@ def test_a_checkpoint_node_of_torch_is_not_by_hand() -> None:
 
     y = checkpoint(torch.relu, X.clone().requires_grad_(), use_reentrant=True)
     assert not manual_bp.audit(y).all_by_hand
+
+
+INDICES: list[Any] = [
+    1,
+    (slice(None), torch.tensor([2, 0, 2])),
+    (torch.tensor([1, 0]), slice(None), torch.tensor([2, 1])),
+    (..., None, 1),
+    torch.tensor([True, False, True, True]),
+]
+
+
+@pytest.mark.parametrize("index", INDICES, ids=str)
+@pytest.mark.parametrize("dims", [(0, 0), (1, 0), (0, None)], ids=str)
+def test_writing_under_vmap(index: Any, dims: tuple[int, int | None]) -> None:
+    """In every example of a batch, wherever its axis is, and as often as the index says."""
+    from torch.func import grad, vmap
+
+    draw = Draw(6)
+    batch = draw.fixed(5, 4, 3, 6)
+    y = (
+        draw.fixed(5, *batch[0][index].shape)
+        if dims[1] == 0
+        else draw.fixed(*batch[0][index].shape)
+    )
+
+    def loss(x: Tensor, y: Tensor) -> Tensor:
+        z = x.sin()
+        z.copy_(2 * z)
+        z += y.sum()
+        z[index] = y
+        return (z * z.cos()).sum()
+
+    # One example at a time: torch itself refuses to batch one of these indices.
+    rows = [grad(loss, (0, 1))(x, y if dims[1] is None else y[i]) for i, x in enumerate(batch)]
+    expected = tuple(torch.stack(column) for column in zip(*rows, strict=True))
+    with manual_bp.by_hand():
+        found = vmap(grad(loss, (0, 1)), dims)(batch.movedim(0, dims[0]), y)
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_batch_is_not_written_into_one_tensor() -> None:
+    y = Draw(6).fixed(5, 3)
+    with manual_bp.by_hand(), pytest.raises(RuntimeError, match="a whole batch into one tensor"):
+        torch.func.vmap(lambda y: torch.zeros(3, dtype=y.dtype).copy_(y))(y)
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x: x.view(-1)[2:5] + torch.cat([x[0], x[1]]).view(2, 3).transpose(0, 1)[0, 0],
+        lambda x: torch.einsum("ij,kj->ik", x, x).narrow(0, 1, 2),
+        lambda x: torch.nn.functional.interpolate(x[None, None], scale_factor=2),
+    ],
+)
+def test_compiles_where_nothing_needs_a_gradient(f: Any) -> None:
+    """Dynamo hands a forward with ``*args`` one argument too many there."""
+    torch._dynamo.reset()
+    with manual_bp.by_hand():
+        y = torch.compile(f, fullgraph=True, backend="eager")(X)
+    torch.testing.assert_close(y, f(X))

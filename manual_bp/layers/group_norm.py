@@ -50,7 +50,8 @@ class GroupNormFunction(Function):
         x: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         (n, channels), positions = x.shape[:2], math.prod(x.shape[2:])
-        if not (x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)):
+        batched = torch._C._are_functorch_transforms_active()  # and cannot be asked for its format
+        if batched or x.dim() != 4 or not x.is_contiguous(memory_format=torch.channels_last):
             x = x.contiguous()
         if weight is not None:  # the kernel reads along memory
             weight = weight.contiguous()

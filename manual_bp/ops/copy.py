@@ -24,8 +24,7 @@ from manual_bp.spec import Draw, Sample, Spec, sample
 class CopyFunction(Function):
     """``x``: any shape; ``y``: a shape that broadcasts to it."""
 
-    # A batched function may not modify an argument that is not batched itself.
-    generate_vmap_rule = False
+    generate_vmap_rule = False  # none can be generated for what modifies its argument
 
     @staticmethod
     def forward(x: Tensor, y: Tensor) -> Tensor:
@@ -45,6 +44,27 @@ class CopyFunction(Function):
         if ctx.needs_input_grad[1]:
             grad_y = grad.sum_to_size(ctx.y_shape).to(ctx.y_dtype)
         return grad_x, grad_y
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor, y: Tensor) -> tuple[Any, ...]:
+        """Write every example's ``y`` into its own ``x``."""
+        first = batch_first(x, in_dims[0], "copy_")
+        if in_dims[1] is not None:
+            y = y.movedim(in_dims[1], 0)
+            y = y.reshape(y.shape[0], *[1] * (first.dim() - y.dim()), *y.shape[1:])
+        CopyFunction.apply(first, y)
+        return x, in_dims[0]
+
+
+def batch_first(x: Tensor, dim: int | None, name: str) -> Tensor:
+    """``x``, which ``name`` is about to modify for each example of a batch, examples first."""
+    if dim is None:  # all of them would write to the same place
+        raise RuntimeError(
+            f"vmap: {name} would write the results of a whole batch into one tensor of shape "
+            f"{tuple(x.shape)}; use the form that is not in-place, or make the tensor inside, from "
+            "one that is batched (x.new_zeros(...))"
+        )
+    return x.movedim(dim, 0) if dim else x
 
 
 def copy_(x: Tensor, y: Tensor, non_blocking: bool = False) -> Tensor:
@@ -71,5 +91,4 @@ SPEC = Spec(
     native=torch.Tensor.copy_,
     modifies=True,
     samples=_samples,
-    vmap=False,
 )

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function
+from manual_bp.ops.copy import batch_first
 from manual_bp.ops.view import nothing_to_do, open_to_changes
 from manual_bp.spec import Draw, Sample, Spec, sample
 
@@ -57,6 +58,20 @@ def _added_at(index: tuple[Any, ...], grad_y: Tensor, shape: torch.Size) -> Tens
     return grad_x
 
 
+def _one_an_axis(
+    index: tuple[Any, ...], shape: torch.Size, device: torch.device
+) -> tuple[Any, ...]:
+    """An index with tensors as one integer tensor for each axis; others as they are.
+
+    Where torch puts the axes of several tensors depends on what lies between them, and with an
+    axis of examples in front it may be elsewhere.
+    """
+    if not any(isinstance(i, (Tensor, list)) for i in index):
+        return index
+    places = torch.arange(shape.numel(), device=device).view(shape)[index]
+    return torch.unravel_index(places, shape)
+
+
 class GetItemFunction(Function):
     """``x``: any shape; ``index``: the parts of the index."""
 
@@ -80,8 +95,7 @@ class GetItemFunction(Function):
 class SetItemFunction(Function):
     """``x``: any shape; ``y``: a tensor that broadcasts to ``x[index]``, or a number."""
 
-    # A batched function may not modify an argument that is not batched itself.
-    generate_vmap_rule = False
+    generate_vmap_rule = False  # none can be generated for what modifies its argument
 
     @staticmethod
     def forward(x: Tensor, y: Tensor | float, *index: Any) -> Tensor:
@@ -100,6 +114,8 @@ class SetItemFunction(Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         index = _whole(ctx.parts, ctx.saved_tensors)
+        if torch._C._are_functorch_transforms_active():
+            index = _one_an_axis(index, grad.shape, grad.device)
         grad_x = grad_y = None
         if ctx.needs_input_grad[0]:
             grad_x = grad.clone()
@@ -111,6 +127,22 @@ class SetItemFunction(Function):
             lacking = max(len(shape) - grad_y.dim(), 0)
             grad_y = grad_y.sum_to_size(shape[lacking:]).view(shape).to(dtype)
         return grad_x, grad_y, *[None] * ctx.others
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[Any, ...], x: Tensor, y: Tensor | float, *index: Any
+    ) -> tuple[Any, ...]:
+        """Write into every example: the same elements of each, one more axis in front."""
+        first = batch_first(x, in_dims[0], "x[index] = y")
+        if any(isinstance(dim, int) for dim in in_dims[2:]):
+            raise RuntimeError("vmap: in x[index] = y the index must be the same for all examples")
+        index = _one_an_axis(index, first.shape[1:], x.device)
+        if in_dims[1] is not None:
+            y = y.movedim(in_dims[1], 0)  # type: ignore[union-attr]
+            written = first[(_EVERYTHING, *index)].dim()
+            y = y.reshape(y.shape[0], *[1] * (written - y.dim()), *y.shape[1:])
+        SetItemFunction.apply(first, y, _EVERYTHING, *index)
+        return x, in_dims[0]
 
 
 _PARTS = (int, slice, type(None), type(...), Tensor, torch.SymInt)
@@ -223,5 +255,4 @@ SETITEM = Spec(
     overrides=(torch.Tensor.__setitem__,),
     samples=_set_samples,
     modifies=True,
-    vmap=False,
 )
