@@ -9,6 +9,7 @@ itself stays as it would be without a recorder.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,7 +19,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from manual_bp.by_hand import _REPLACED, by_hand
 from manual_bp.explain.explanation import Operation, Symbol
-from manual_bp.explain.symbols import arguments, name_of, output_names, spec_of
+from manual_bp.explain.symbols import Argument, arguments, name_of, output_names, spec_of
+from manual_bp.spec import Spec
 
 __all__ = ["Recorder"]
 
@@ -50,6 +52,7 @@ class Recorder(by_hand):
         self.operations: list[Operation] = []
         self.backward: list[int] = []
         self.listening = True
+        self.inside = False  # an operation: what is called there is part of it
         self._parameters = {id(p): name for name, p in model.named_parameters()}
         self._modules: list[tuple[str, str]] = [("", type(model).__name__)]
         # Tensors by identity: who made them. Holding them keeps an identity from being reused.
@@ -60,6 +63,9 @@ class Recorder(by_hand):
         }
         self._copies: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
         self._owned: dict[Any, int] = {}
+        # Outputs that other outputs of the same operation are made from, as an LSTM cell's c' is
+        # for h': what arrives there comes from inside too. Known by the identity of the Symbol.
+        self.mixed: set[int] = set()
         self.edges: list[tuple[list[Edge | None], list[Edge | None]]] = []
         for name, module in model.named_modules():
             if module is not model:
@@ -85,27 +91,55 @@ class Recorder(by_hand):
         kwargs = kwargs or {}
         if not torch.is_grad_enabled() or name_of(func) in _SILENT:
             return super().__torch_function__(func, types, args, kwargs)
-        spec_name = _REPLACED.get(func, ("", None))[0]
-        spec = spec_of(spec_name)
-        given, settings = arguments(spec, args, kwargs)
-        if not any(id(t) in self._made for *_, t in given):
-            return super().__torch_function__(func, types, args, kwargs)
-        before = [
-            (self._symbol(letter, argument, t), _edge(t), t._version)
-            for letter, argument, t in given
-        ]
-        result = super().__torch_function__(func, types, args, kwargs)
-        changed = {id(t): version for (*_, t), (*_, version) in zip(given, before, strict=True)}
-        results = [given[0][2]] if result is None else list(_results(result))
-        made = [t for t in results if changed.get(id(t)) != t._version]
-        if made:
-            self._note(spec_name or name_of(func), spec, before, made, settings)
+        spec = spec_of(_REPLACED.get(func, ("", None))[0])
+        name = _REPLACED.get(func, (name_of(func), None))[0]
+        call = functools.partial(super().__torch_function__, func, types, args, kwargs)
+        return self.told(name, spec, *arguments(spec, args, kwargs), call)
+
+    def told(
+        self,
+        name: str,
+        spec: Spec | None,
+        given: list[Argument],
+        settings: dict[str, Any],
+        call: Callable[[], Any],
+    ) -> Any:
+        """Make a call and note it as one operation, whatever it does inside.
+
+        Args:
+            name: Of the operation.
+            spec: Whose formula it follows, if any.
+            given: The tensors it takes.
+            settings: Its other arguments.
+            call: Makes it.
+
+        Returns:
+            What the call returns.
+        """
+        if self.inside or not any(id(t) in self._made for *_, t in given):
+            return call()
+        self.inside = True
+        try:
+            before = [
+                (self._symbol(letter, argument, t), _edge(t), t._version)
+                for letter, argument, t in given
+            ]
+            result = call()
+            changed = {id(t): version for (*_, t), (*_, version) in zip(given, before, strict=True)}
+            results = [given[0][2]] if result is None else list(_results(result))
+            made = [t for t in results if changed.get(id(t)) != t._version]
+            if any(t.requires_grad for t in made):  # what else there is, is kept for the backward
+                made = [t for t in made if t.requires_grad]
+            if made:
+                self._note(name, spec, before, made, settings)
+        finally:
+            self.inside = False
         return result
 
     def _note(
         self,
         name: str,
-        spec: Any,
+        spec: Spec | None,
         before: list[tuple[Symbol, Edge | None, int]],
         made: list[Tensor],
         settings: dict[str, Any],
@@ -135,9 +169,12 @@ class Recorder(by_hand):
         self.edges.append((edges_in, edges_out))
         nodes = self._nodes_between(edges_out, edges_in, index)
         operation.by_hand = bool(nodes) and all(hasattr(n, "_forward_cls") for n in nodes)
-        for symbol, t in zip(outputs, made, strict=True):
+        used_inside = {edge for node in nodes for edge in node.next_functions}
+        for symbol, t, edge in zip(outputs, made, edges_out, strict=True):
             if t.requires_grad:
                 t.register_hook(self._arrival(operation, symbol))
+            if edge in used_inside:
+                self.mixed.add(id(symbol))
         by_edge: dict[Edge, list[Symbol]] = {}
         for symbol, edge, _ in before:
             if edge is not None:
@@ -185,8 +222,8 @@ class Recorder(by_hand):
         node.register_hook(handed_back)
 
     def _arrival(self, operation: Operation, symbol: Symbol) -> Callable[[Tensor], None]:
-        def arrived(gradient: Tensor) -> None:
-            if self.listening:
+        def arrived(gradient: Tensor | None) -> None:
+            if self.listening and gradient is not None:
                 symbol.gradient = _copy(gradient)
                 if operation.index not in self.backward:
                     self.backward.append(operation.index)

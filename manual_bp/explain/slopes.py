@@ -33,7 +33,7 @@ def slopes(recorder: Recorder) -> None:
         y = wanted[0].value
         for symbol, edge in zip(operation.inputs, edges_in, strict=True):
             alike = symbol.value.shape == y.shape or symbol.value.numel() == y.numel() == 1
-            if edge is not None and alike and y.numel() > 0:
+            if edge is not None and alike and symbol.value.dtype == y.dtype and y.numel() > 0:
                 symbol.slope = _slope(edges_out[0], edge, y)
         _activation(operation)
     recorder.listening = True

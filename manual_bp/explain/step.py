@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from manual_bp.explain.compare import largest
+from manual_bp.explain.direct import direct_calls
 from manual_bp.explain.explanation import Explanation, Operation, Update
 from manual_bp.explain.record import Recorder
 from manual_bp.explain.slopes import slopes
@@ -109,7 +110,7 @@ class _Run:
         model.zero_grad(set_to_none=True)
         self.model = model
         self.recorder = Recorder(model, list(_tensors((inputs, named))), manual)
-        with torch.enable_grad(), self.recorder:
+        with torch.enable_grad(), direct_calls(self.recorder, manual), self.recorder:
             try:
                 output = model(*inputs, **named)
             except Exception as error:
@@ -207,15 +208,20 @@ def _compare(manual: _Run, native: _Run) -> list[str]:
             "The model did not call the same operations twice, so that the gradients of single "
             "operations are not compared with autograd's."
         ]
+    mixed = manual.recorder.mixed | native.recorder.mixed
     for operation, other in zip(ours, theirs, strict=True):
         scale = max((largest(s.gradient) for s in other.symbols), default=0.0)
-        for symbol, reference in zip(operation.symbols, other.symbols, strict=True):
-            symbol.autograd, symbol.scale = reference.gradient, scale
+        pairs = [*zip(operation.inputs, other.inputs, strict=True)]
+        # Autograd through a forward of ours has what is kept for the backward as outputs, too.
+        pairs += zip(operation.outputs, other.outputs, strict=False)
+        for symbol, reference in pairs:
+            if id(symbol) not in mixed and id(reference) not in mixed:
+                symbol.autograd, symbol.scale = reference.gradient, scale
     return []
 
 
 def _key(operation: Operation) -> tuple[str, str, int]:
-    return operation.name, operation.module, len(operation.symbols)
+    return operation.name, operation.module, len(operation.inputs)
 
 
 def _updates(manual: _Run, native: _Run) -> list[Update]:

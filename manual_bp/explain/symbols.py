@@ -18,8 +18,18 @@ _SPECS: dict[str, Spec] = {spec.name: spec for spec in SPECS}
 
 # What the formulas call torch's arguments; the first that a formula holds is taken.
 _LETTERS: dict[str, tuple[str, ...]] = {
-    "input": ("x", "i"),
+    "input": ("x", "i", "c"),
     "tensor": ("x",),
+    "tensors": ("x",),
+    "mat1": ("x",),
+    "mat2": ("y",),
+    "mat": ("x",),
+    "vec": ("y",),
+    "vec2": ("y",),
+    "batch1": ("x",),
+    "batch2": ("y",),
+    "src": ("s",),
+    "source": ("s",),
     "A": ("x",),
     "logits": ("x",),
     "log_probs": ("x",),
@@ -62,7 +72,10 @@ def name_of(func: Callable[..., Any]) -> str:
 
 
 def arguments(
-    spec: Spec | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    spec: Spec | None,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    called: Callable[..., Any] | None = None,
 ) -> tuple[list[Argument], dict[str, Any]]:
     """The tensors of a call with their letters, and its other arguments.
 
@@ -70,6 +83,7 @@ def arguments(
         spec: Whose formula tells the letters; None for an operation without one.
         args: Of the call.
         kwargs: Of the call.
+        called: Whose signature names the arguments; the spec's face where None.
 
     Returns:
         The tensors in the order of the arguments, those in lists one by one; and the settings
@@ -77,7 +91,8 @@ def arguments(
     """
     tensors: list[Argument] = []
     settings: dict[str, Any] = {}
-    for name, value, default in _bound(spec, args, kwargs):
+    called = spec.manual if called is None and spec is not None else called
+    for name, value, default in _bound(called, args, kwargs):
         letter = _letter(name, spec)
         found = list(_tensors(value))
         if isinstance(value, Tensor):
@@ -103,12 +118,12 @@ def output_names(spec: Spec | None, count: int) -> list[str]:
 
 
 def _bound(
-    spec: Spec | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+    called: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Iterator[tuple[str, Any, Any]]:
     """Name, value and default of each argument."""
-    if spec is not None:
+    if called is not None:
         try:
-            signature = inspect.signature(spec.manual)
+            signature = inspect.signature(called)
             bound = signature.bind(*args, **kwargs)
         except (TypeError, ValueError):  # a form that differs: __iadd__, NumPy's names
             pass
@@ -127,11 +142,10 @@ def _bound(
 
 
 def _letter(argument: str, spec: Spec | None) -> str:
-    candidates = _LETTERS.get(argument, ())
     if spec is None:
         return {"input": "x", "other": "w"}.get(argument, argument)
     written = set(re.findall(r"[A-Za-z]+\d?", spec.formula))
-    for letter in candidates:
+    for letter in (*_LETTERS.get(argument, ()), argument):
         if letter in written:
             return letter
     return "x" if argument == "input" else argument
