@@ -70,12 +70,13 @@ def fitted(grad: Tensor, argument: Tensor) -> Tensor:
     return grad.sum_to_size(argument.shape).to(argument.dtype)
 
 
-def of_difference(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+def of_difference(
+    ctx: Any, grad: Tensor, x: Tensor, target: Tensor
+) -> tuple[Tensor | None, Tensor | None]:
     """``dL/dx`` and ``dL/dtarget`` from the gradient with respect to ``x - target``.
 
     Each is summed over the axes along which its argument was repeated.
     """
-    x, target = ctx.saved_tensors
     grad_x = grad_target = None
     if ctx.needs_input_grad[0]:
         grad_x = fitted(grad, x)

@@ -102,8 +102,9 @@ class GRUFunction(Function):
     def backward(
         ctx: Any, grad_y: Tensor | None, grad_end: Tensor | None, *_: None
     ) -> tuple[Tensor | None, ...]:
-        dtype, many = ctx.saved_tensors[0].dtype, len(ctx.needs_input_grad)
-        x, h0, y, *weights = widened(*ctx.saved_tensors)
+        saved = ctx.saved_tensors
+        dtype, many = saved[0].dtype, len(ctx.needs_input_grad)
+        x, h0, y, *weights = widened(*saved)
         weights, gates = weights[: many - 3], weights[many - 3 :]
         if grad_y is None and grad_end is None:
             return (None,) * many

@@ -40,11 +40,12 @@ class L1LossFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        x, target = widened(*ctx.saved_tensors)
+        given = ctx.saved_tensors
+        x, target = widened(*given)
         d = x - target
         slope = d.sign() if is_recorded() else d.sign_()
         grad_d = times(slope, share(grad_y, ctx.reduction, d.numel()))
-        return *of_difference(ctx, grad_d), None
+        return *of_difference(ctx, grad_d, *given), None
 
 
 @under_autocast("float32")

@@ -99,8 +99,9 @@ class LSTMFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        dtype, needs = ctx.saved_tensors[0].dtype, ctx.needs_input_grad
-        x, h0, c0, y, *weights = widened(*ctx.saved_tensors)
+        saved = ctx.saved_tensors
+        dtype, needs = saved[0].dtype, ctx.needs_input_grad
+        x, h0, c0, y, *weights = widened(*saved)
         weights, kept = weights[: len(needs) - 4], weights[len(needs) - 4 :]
         if all(g is None for g in grads[:3]):
             return (None,) * len(needs)

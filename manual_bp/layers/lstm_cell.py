@@ -66,9 +66,9 @@ class LSTMCellFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_h: Tensor, grad_c: Tensor) -> tuple[Tensor | None, ...]:
-        x, h, c, w, u, b, b_h, c_new = ctx.saved_tensors
+        x, h, c, w, u, b, b_h, c_new = saved = ctx.saved_tensors
         arguments, needs = (x, h, w, u, b, b_h), ctx.needs_input_grad
-        dtype, (x, h, c, w, u, b, b_h, c_new) = c.dtype, widened(*ctx.saved_tensors)
+        dtype, (x, h, c, w, u, b, b_h, c_new) = c.dtype, widened(*saved)
         grad_h, grad_c = widened(grad_h, grad_c)
         i, f, g, o = _gates(x, h, w, u, b, b_h)
         t = torch.tanh(c_new)

@@ -42,10 +42,11 @@ class MSELossFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        x, target = widened(*ctx.saved_tensors)
+        given = ctx.saved_tensors
+        x, target = widened(*given)
         d = x - target
         grad_d = times(d, share(grad_y, ctx.reduction, d.numel(), 2.0))
-        return *of_difference(ctx, grad_d), None
+        return *of_difference(ctx, grad_d, *given), None
 
 
 @under_autocast("float32")

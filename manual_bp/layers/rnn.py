@@ -89,7 +89,8 @@ class RNNFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor, grad_end: Tensor) -> tuple[Tensor | None, ...]:
-        x, h0, y, *weights = widened(*ctx.saved_tensors)
+        saved = ctx.saved_tensors
+        x, h0, y, *weights = widened(*saved)
         grad_y, grad_end = widened(grad_y, grad_end)
         grads_x, grads_h0, grad_weights = [], [], []  # type: ignore[var-annotated]
         for d, (w, u, *biases), steps in directions(weights, len(h0), x, ctx.sizes):
@@ -102,8 +103,7 @@ class RNNFunction(Function):
             grads_x.append(delta @ w if ctx.needs_input_grad[0] else None)
             grads_h0.append(grad_h0)
         grads = total(grads_x), torch.stack(grads_h0), None, None, *grad_weights
-        dtype = ctx.saved_tensors[0].dtype
-        return tuple(None if g is None else g.to(dtype) for g in grads)
+        return tuple(None if g is None else g.to(saved[0].dtype) for g in grads)
 
 
 def _as_derived(

@@ -93,7 +93,8 @@ class AttentionFunction(Function):
     def backward(ctx: Any, grad_y: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
         if grad_y is None:
             return (None,) * 7
-        q, k, v, mask, y, kept, *keep = widened(*ctx.saved_tensors)
+        saved = ctx.saved_tensors  # read once: checkpointing forgets what it has handed out
+        q, k, v, mask, y, kept, *keep = widened(*saved)
         (g,) = widened(grad_y)
         if ctx.in_blocks and not is_recorded() and not ctx.needs_input_grad[3]:
             grads = _backward_in_blocks(g, q, k, v, mask, y, kept, ctx.causal, ctx.scale)
@@ -101,8 +102,7 @@ class AttentionFunction(Function):
             if is_recorded() or ctx.in_blocks:
                 kept = _weights(q, k, mask, ctx.causal, ctx.scale)
             grads = _as_derived(ctx, g, q, k, v, mask, kept, *keep)
-        given = ctx.saved_tensors[:4]
-        found = (g if g is None else g.to(t.dtype) for g, t in zip(grads, given, strict=True))
+        found = (g if g is None else g.to(t.dtype) for g, t in zip(grads, saved[:4], strict=True))
         return *found, None, None, None
 
 

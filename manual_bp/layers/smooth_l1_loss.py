@@ -59,10 +59,11 @@ class SmoothL1LossFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        x, target = widened(*ctx.saved_tensors)
+        given = ctx.saved_tensors
+        x, target = widened(*given)
         d = cut_off(x - target, ctx.beta)
         grad_d = times(d, share(grad_y, ctx.reduction, d.numel(), 1 / ctx.beta))
-        return *of_difference(ctx, grad_d), None, None
+        return *of_difference(ctx, grad_d, *given), None, None
 
 
 class HuberLossFunction(Function):
@@ -79,10 +80,11 @@ class HuberLossFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        x, target = widened(*ctx.saved_tensors)
+        given = ctx.saved_tensors
+        x, target = widened(*given)
         d = cut_off(x - target, ctx.delta)
         grad_d = times(d, share(grad_y, ctx.reduction, d.numel()))
-        return *of_difference(ctx, grad_d), None, None
+        return *of_difference(ctx, grad_d, *given), None, None
 
 
 @under_autocast("float32")
