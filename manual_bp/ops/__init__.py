@@ -5,6 +5,7 @@ from manual_bp.spec import Spec, specs_in
 FILES = (
     "add",
     "addmm",
+    "assemble",
     "bessel",
     "cat",
     "cholesky",
@@ -22,6 +23,7 @@ FILES = (
     "gamma",
     "gather",
     "getitem",
+    "grid",
     "index_select",
     "lerp",
     "log_odds",
