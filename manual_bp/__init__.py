@@ -7,6 +7,7 @@
 ``by_hand()``          any model, as it is, on the gradients written here
 ``register()``         one's own gradient in ``by_hand()``
 ``audit(loss)``        which operations are by hand and which are autograd's
+``located()``          a forward pass of which ``audit`` then tells where in the model
 ``check(f, g, *x)``    proves one's own ``autograd.Function`` equal to a reference
 ``assert_equivalent``  the same, for a test
 ``explain(model, x)``  one learning step, operation by operation, number by number
@@ -21,6 +22,7 @@ from manual_bp.audit import Audit, audit
 from manual_bp.by_hand import by_hand, register
 from manual_bp.explain import explain
 from manual_bp.function import Function
+from manual_bp.located import located
 
 if TYPE_CHECKING:
     from manual_bp import optim
@@ -37,6 +39,7 @@ __all__ = [
     "check",
     "explain",
     "functional",
+    "located",
     "nn",
     "optim",
     "register",

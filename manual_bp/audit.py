@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
+
+from manual_bp.located import Place, place_of
 
 __all__ = ["Audit", "audit"]
 
@@ -22,10 +24,13 @@ class Audit:
     Attributes:
         by_hand: Operation to count, where the backward is a Python ``autograd.Function``.
         autograd: Operation to count, where it is autograd's own.
+        places: Operation to the places in the model that it comes from, each with its count; for
+            what was computed inside of :class:`manual_bp.located`.
     """
 
     by_hand: Counter[str]
     autograd: Counter[str]
+    places: dict[str, Counter[Place]] = field(default_factory=dict)
 
     @property
     def all_by_hand(self) -> bool:
@@ -44,7 +49,18 @@ class Audit:
             lines.append("(no backward graph: nothing that requires a gradient was computed)")
         else:
             lines.append(f"{manual} of {total} operations by hand")
+            lines += self._where()
         return "\n".join(lines)
+
+    def _where(self) -> Iterator[str]:
+        """Lines that tell where what is left to autograd comes from."""
+        left = [(name, self.places[name]) for name in sorted(self.autograd) if name in self.places]
+        if self.autograd and not left:
+            yield "(to see where in the model the rest is: `with located():` around the forward)"
+        for name, places in left:
+            yield f"{name}:"
+            for place, count in sorted(places.items()):
+                yield f"  {place}" + (f" ({count} times)" if count > 1 else "")
 
 
 def audit(output: Tensor | Iterable[Tensor]) -> Audit:
@@ -54,7 +70,8 @@ def audit(output: Tensor | Iterable[Tensor]) -> Audit:
         output: A tensor that a forward pass made (a loss), or several.
 
     Returns:
-        The counts; ``print`` shows them as a table.
+        The counts; ``print`` shows them as a table. What was computed inside of
+        :class:`manual_bp.located` also tells where in the model it was.
 
     Raises:
         TypeError: If ``output`` is not made of tensors.
@@ -65,6 +82,18 @@ def audit(output: Tensor | Iterable[Tensor]) -> Audit:
             raise TypeError(f"audit() takes a tensor or several, got {type(tensor).__name__}")
     by_hand: Counter[str] = Counter()
     autograd: Counter[str] = Counter()
+    places: dict[str, Counter[Place]] = {}
+    for node in nodes_behind(outputs):
+        function = function_of(node)
+        name = node.name() if function is None else function.__name__
+        (autograd if function is None else by_hand)[name] += 1
+        if (place := place_of(node)) is not None:
+            places.setdefault(name, Counter())[place] += 1
+    return Audit(by_hand, autograd, places)
+
+
+def nodes_behind(outputs: Iterable[Tensor]) -> Iterator[Any]:
+    """The operations of the backward graph of ``outputs``, each once; not the leaves."""
     seen: set[Any] = set()
     waiting = [tensor.grad_fn for tensor in outputs]
     while waiting:
@@ -73,11 +102,13 @@ def audit(output: Tensor | Iterable[Tensor]) -> Audit:
             continue
         seen.add(node)
         waiting.extend(following for following, _ in node.next_functions)
-        if node.name() in _LEAVES:
-            continue
-        function = getattr(node, "_forward_cls", None)
-        if function is not None and not function.__module__.startswith("torch."):
-            by_hand[function.__name__] += 1
-        else:
-            autograd[node.name()] += 1
-    return Audit(by_hand, autograd)
+        if node.name() not in _LEAVES:
+            yield node
+
+
+def function_of(node: Any) -> type | None:
+    """The Python ``autograd.Function`` that a node is of; None where it is autograd's own."""
+    function = getattr(node, "_forward_cls", None)
+    if function is None or function.__module__.startswith("torch."):
+        return None
+    return function
