@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test test-all bench lint check clean
+.PHONY: run test test-all bench docs lint check clean
 .DEFAULT_GOAL := run
 
 run: $(READY)            ## the default study, on real data, by hand and by autograd
@@ -23,6 +23,10 @@ bench: $(READY)          ## time and memory, manual over autograd
 check: $(READY)          ## every layer against autograd, as a table
 	$(BIN)/python -m manual_bp check
 
+docs: $(READY)           ## docs/_build/index.html, with every lesson computed
+	$(BIN)/python -m sphinx -q --fail-on-warning --keep-going docs docs/_build
+	@echo "docs/_build/index.html"
+
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -38,4 +42,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis docs/_build docs/reference docs/lessons docs/studies
