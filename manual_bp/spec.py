@@ -72,8 +72,13 @@ class Draw:
     def fixed(self, *shape: int, scale: float = 1.0, shift: float = 0.0) -> Tensor:
         """Normal numbers that do not require a gradient: a target, a running mean."""
         # Drawn in float64 and rounded, so that every dtype sees the same sample.
-        z = torch.randn(shape, generator=self.generator, dtype=torch.float64)
+        wide = torch.complex128 if self.dtype.is_complex else torch.float64
+        z = torch.randn(shape, generator=self.generator, dtype=wide)
         return (z * scale + shift).to(self.device, self.dtype)
+
+    def complex(self, *shape: int) -> Tensor:
+        """Complex numbers, both parts normal, that require a gradient."""
+        return torch.complex(self.fixed(*shape), self.fixed(*shape)).requires_grad_()
 
     def values(self, *numbers: float) -> Tensor:
         """These very numbers, requiring a gradient: zeros, kinks, ties, extremes."""

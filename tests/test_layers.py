@@ -192,7 +192,7 @@ def _loss(f: Callable[..., Any], s: Sample) -> Callable[..., Tensor]:
 
     def loss(*tensors: Tensor) -> Tensor:
         outputs = [t for t in tree_leaves(call(*tensors)) if isinstance(t, Tensor)]
-        outputs = [p for y in outputs for p in ((y.real, y.imag) if y.is_complex() else (y,))]
+        outputs = [torch.view_as_real(y.resolve_conj()) if y.is_complex() else y for y in outputs]
         return sum((y * y.cos()).sum() for y in outputs if y.is_floating_point())  # type: ignore[return-value]
 
     return loss
