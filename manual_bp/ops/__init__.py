@@ -29,6 +29,7 @@ FILES = (
     "index_select",
     "lerp",
     "log_odds",
+    "lu",
     "matmul",
     "mul",
     "nan_to_num",
