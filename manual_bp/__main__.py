@@ -17,6 +17,7 @@ from manual_bp.spec import Spec
 COMMANDS = {
     "list": "the layers and operations whose gradients are written by hand",
     "check": "prove them, or a Function of your own, equal to autograd",
+    "audit": "a whole model: its gradients beside autograd's, and the operation that is wrong",
     "bench": "time and memory of forward and backward, by hand over autograd",
 }
 
@@ -46,6 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from manual_bp.conformance.cli import main as check
 
             return check(rest)
+        if command == "audit":
+            from manual_bp.model_audit.cli import main as audit
+
+            return audit(rest)
         return _list(rest) if command == "list" else _bench(rest)
     except Refused as refused:
         print(f"manual_bp: {refused}", file=sys.stderr)

@@ -7,7 +7,7 @@ module of ``torch.nn``, a model of some library, a bare ``x + y``. Nothing in th
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -64,17 +64,33 @@ class by_hand(TorchFunctionMode):
     ) -> Any:
         """Call the hand-written counterpart of ``func``, or ``func`` itself."""
         kwargs = kwargs or {}
-        name, manual = _REPLACED.get(func, _NOTHING)
-        # A result written into `out` has no gradient: torch refuses one that should.
-        if manual is not None and torch.is_grad_enabled() and kwargs.get("out") is None:
-            if self.only is None or name in self.only:
-                if kwargs:
-                    kwargs = {_FROM_NUMPY.get(key, key): value for key, value in kwargs.items()}
-                return manual(*args, **kwargs)
-        return func(*args, **kwargs)
+        found = replacement(func, kwargs, self.only)
+        if found is None:
+            return func(*args, **kwargs)
+        if kwargs:
+            kwargs = {_FROM_NUMPY.get(key, key): value for key, value in kwargs.items()}
+        return found[1](*args, **kwargs)
 
 
-_NOTHING: tuple[str, None] = ("", None)
+def replacement(
+    func: Callable[..., Any], kwargs: Mapping[str, Any], only: frozenset[str] | None = None
+) -> tuple[str, Callable[..., Any]] | None:
+    """What :class:`by_hand` puts in place of a call, and the name by which ``only`` knows it.
+
+    Args:
+        func: The torch callable.
+        kwargs: Its keyword arguments.
+        only: As for ``by_hand``.
+
+    Returns:
+        None where the call is left as it is.
+    """
+    found = _REPLACED.get(func)
+    if found is None or not torch.is_grad_enabled() or (only is not None and found[0] not in only):
+        return None
+    # A result written into `out` has no gradient: torch refuses one that should.
+    return found if kwargs.get("out") is None else None
+
 
 # NumPy's names of arguments, which torch's own functions take besides theirs.
 _FROM_NUMPY = {"axis": "dim", "keepdims": "keepdim"}
