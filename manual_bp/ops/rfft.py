@@ -37,13 +37,13 @@ from manual_bp.ops.fft import SAME_FACTOR, axes, fitted
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
-def times_kept(length: int, like: Tensor, dim: int) -> Tensor:
-    """``m_k`` of a whole spectrum of ``length``: a vector of K along the axis ``dim``."""
-    kept = length // 2 + 1
-    counts = torch.full((kept,), 2.0, dtype=like.real.dtype, device=like.device)
-    k = torch.arange(kept, device=like.device)
-    counts = torch.where((k == 0) | (2 * k == length), 1.0, counts)
-    return counts.view(-1, *[1] * (like.dim() - 1 - dim))
+def weighted(spectrum: Tensor, weight: float, length: int, dim: int) -> Tensor:
+    """Half a spectrum of ``length``, with ``weight`` on what stands for two; K along ``dim``."""
+    weights = torch.full(spectrum.shape[dim : dim + 1], weight, device=spectrum.device)
+    weights[0] = 1
+    if length % 2 == 0:
+        weights[-1] = 1
+    return spectrum * weights.view(-1, *[1] * (spectrum.dim() - 1 - dim))
 
 
 class RealFourierFunction(Function):
@@ -66,8 +66,8 @@ class RealFourierFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        halves = grad_y / times_kept(ctx.lengths[-1], grad_y, ctx.dims[-1])
-        grad_x = torch.fft.irfftn(halves, ctx.lengths, ctx.dims, ctx.norm)
+        once = weighted(grad_y, 0.5, ctx.lengths[-1], ctx.dims[-1])
+        grad_x = torch.fft.irfftn(once, ctx.lengths, ctx.dims, ctx.norm)
         return fitted(grad_x, ctx.shape, ctx.dtype, ctx.dims), None, None, None, None
 
 
@@ -89,7 +89,7 @@ class InverseRealFourierFunction(Function):
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         last = ctx.dims[-1]
         spectrum = torch.fft.rfftn(grad_y, dim=ctx.dims, norm=ctx.norm)
-        grad_x = spectrum * times_kept(grad_y.shape[last], spectrum, last)
+        grad_x = weighted(spectrum, 2.0, grad_y.shape[last], last)
         return fitted(grad_x, ctx.shape, ctx.dtype, ctx.dims), None, None, None, None
 
 
