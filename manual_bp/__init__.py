@@ -11,6 +11,7 @@
 ``check(f, g, *x)``    proves one's own ``autograd.Function`` equal to a reference
 ``assert_equivalent``  the same, for a test
 ``explain(model, x)``  one learning step, operation by operation, number by number
+``diagnose(model)``    what is wrong with a network's gradients, and what helps
 =====================  ===============================================================
 """
 
@@ -27,16 +28,20 @@ from manual_bp.located import located
 if TYPE_CHECKING:
     from manual_bp import optim
     from manual_bp.conformance import assert_equivalent, check
+    from manual_bp.explain.diagnose import diagnose
+    from manual_bp.explain.diagnosis import Diagnosis
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Audit",
+    "Diagnosis",
     "Function",
     "assert_equivalent",
     "audit",
     "by_hand",
     "check",
+    "diagnose",
     "explain",
     "functional",
     "located",
@@ -47,8 +52,10 @@ __all__ = [
 
 # Imported when first asked for: a training run needs no checker.
 _LAZY = {
+    "Diagnosis": "manual_bp.explain.diagnosis",
     "assert_equivalent": "manual_bp.conformance",
     "check": "manual_bp.conformance",
+    "diagnose": "manual_bp.explain.diagnose",
     "optim": "manual_bp.optim",
 }
 
