@@ -18,6 +18,8 @@ FILES = (
     "degrees",
     "det",
     "div",
+    "eig",
+    "eigh",
     "einsum",
     "error_function",
     "expand",

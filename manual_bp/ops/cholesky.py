@@ -191,6 +191,9 @@ def _lower(draw: Draw, *shape: int) -> Tensor:
 def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(positive_definite(draw, 2, 3, 3), smooth=False)
     yield sample(positive_definite(draw, 3, 3), upper=True, label="upper", smooth=False)
+    x = draw.complex(3, 3).detach()
+    A = x @ x.mH + 3 * torch.eye(3, dtype=x.dtype, device=x.device)
+    yield sample(A.requires_grad_(), label="complex", smooth=False)
     yield sample(positive_definite(draw, 0, 0), label="empty", smooth=False)
 
 

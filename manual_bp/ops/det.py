@@ -190,6 +190,7 @@ def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(invertible(draw, 2, 3, 3))
     yield sample(invertible(draw, 3, 3).detach().mT.requires_grad_(), label="transposed")
     yield sample(draw.values(3.0).detach().view(1, 1).requires_grad_(), label="a number")
+    yield sample(draw.complex(3, 3), label="complex")
     yield sample(draw(2, 0, 0), label="empty")
 
 
@@ -202,6 +203,7 @@ def _log_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(invertible(draw, 2, 3, 3))
     swapped = invertible(draw, 3, 3).detach().flip(0).requires_grad_()
     yield sample(swapped, label="negative", smooth=False)  # logdet is NaN around it
+    yield sample(draw.complex(3, 3), label="complex")
 
 
 def _bench(draw: Draw) -> Iterator[Sample]:

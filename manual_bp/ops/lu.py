@@ -253,6 +253,7 @@ def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(invertible(draw, 2, 3, 3))
     yield sample(draw(2, 3, 5), label="wide")
     yield sample(draw(5, 3), label="tall")
+    yield sample(draw.complex(3, 4), label="complex")
     yield sample(draw(0, 3), label="empty")
 
 
@@ -285,7 +286,8 @@ def _solve_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(*_factored(invertible(draw, 2, 3, 3)), draw(2, 3, 4))
     yield sample(*_factored(draw(3, 3)), draw(2, 4, 3), left=False, label="right, broadcast")
     yield sample(*_factored(draw(3, 3)), draw(3, 2), adjoint=True, label="adjoint")
-    yield sample(*_factored(draw(3, 3)), draw(2, 3), left=False, adjoint=True, label="both")
+    A, B = draw.complex(3, 3), draw.complex(2, 3)
+    yield sample(*_factored(A), B, left=False, adjoint=True, label="both, complex")
 
 
 def _solve_refused(draw: Draw) -> Iterator[Sample]:

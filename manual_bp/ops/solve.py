@@ -217,6 +217,7 @@ def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(invertible(draw, 3, 3).detach().mT.requires_grad_(), draw(3), label="a column")
     yield sample(invertible(draw, 3, 3), draw(2, 4, 3), left=False, label="right, broadcast")
     yield sample(invertible(draw, 2, 3, 3), draw(2, 3), label="columns")
+    yield sample(draw.complex(3, 3), draw.complex(3), label="complex")
     yield sample(invertible(draw, 3, 3), draw(3, 0), label="empty")
 
 
@@ -228,6 +229,7 @@ def _refused(draw: Draw) -> Iterator[Sample]:
 
 def _inv_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(invertible(draw, 2, 3, 3))
+    yield sample(draw.complex(3, 3), label="complex")
     yield sample(draw(0, 0), label="empty")
 
 

@@ -123,6 +123,7 @@ def _samples(draw: Draw) -> Iterator[Sample]:
         _triangle(draw, 3, 3), draw(3, 2), upper=False, unitriangular=True, label="unit diagonal"
     )
     yield sample(_triangle(draw, 2, 1, 3, 3), draw(4, 3, 2), upper=True, label="broadcast")
+    yield sample(draw.complex(3, 3), draw.complex(3, 2), upper=True, label="complex")
     yield sample(_triangle(draw, 3, 3), draw(3, 0), upper=True, label="empty")
 
 
