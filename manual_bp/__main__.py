@@ -18,6 +18,7 @@ COMMANDS = {
     "list": "the layers and operations whose gradients are written by hand",
     "check": "prove them, or a Function of your own, equal to autograd",
     "audit": "a whole model: its gradients beside autograd's, and the operation that is wrong",
+    "explain": "one learning step of a network, operation by operation, number by number",
     "bench": "time and memory of forward and backward, by hand over autograd",
 }
 
@@ -51,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from manual_bp.model_audit.cli import main as audit
 
             return audit(rest)
+        if command == "explain":
+            from manual_bp.explain.cli import main as explain
+
+            return explain(rest)
         return _list(rest) if command == "list" else _bench(rest)
     except Refused as refused:
         print(f"manual_bp: {refused}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """One step of backprop, operation by operation, number by number: :func:`explain`."""
 
-from manual_bp.explain.explanation import Explanation, Operation, Symbol, Update
-from manual_bp.explain.lesson import Lesson, Setup, Table
+from manual_bp.explain.explanation import Explanation, Operation, Symbol, Table, Update
+from manual_bp.explain.lesson import Lesson, Setup
 from manual_bp.explain.step import explain
 
 __all__ = [

@@ -31,8 +31,8 @@ All tensors are copies on the model's device, detached; nothing here belongs to 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ from torch import Tensor
 
 from manual_bp.explain.compare import difference
 
-__all__ = ["Explanation", "Operation", "Symbol", "Update"]
+__all__ = ["Explanation", "Operation", "Symbol", "Table", "Update"]
 
 
 @dataclass
@@ -169,7 +169,8 @@ class Update:
         wanted: Whether it requires a gradient; False for a frozen one.
         autograd: The gradient by autograd.
         autograd_after: The value after torch's own optimizer stepped on autograd's gradients.
-        rule: The optimizer's rule in one line, with its numbers.
+        rule: The optimizer's rule in one line.
+        numbers: The optimizer's numbers for it, by the letters of the rule: "lr".
         scale: As :class:`Symbol`'s.
     """
 
@@ -181,6 +182,7 @@ class Update:
     autograd: Tensor | None = None
     autograd_after: Tensor | None = None
     rule: str = ""
+    numbers: dict[str, float] = field(default_factory=dict)
     scale: float = 0.0
 
     @property
@@ -207,6 +209,21 @@ class Update:
         return difference(self.after, self.autograd_after)
 
 
+@dataclass(frozen=True)
+class Table:
+    """Numbers between two paragraphs.
+
+    Attributes:
+        head: The columns' names.
+        rows: Cells, as text.
+        caption: One line, or empty.
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+
+
 @dataclass
 class Explanation:
     """One learning step. ``print`` shows it as text; see the views for other forms.
@@ -222,6 +239,8 @@ class Explanation:
         dtype: Of the loss: "float32".
         title: What the page is headed with; a lesson's title.
         notes: What the reader should know of the recording, in sentences.
+        question: What a lesson asks the reader; empty elsewhere.
+        answer: What a lesson answers: paragraphs and tables.
     """
 
     model: str
@@ -234,6 +253,8 @@ class Explanation:
     dtype: str = "float32"
     title: str = ""
     notes: list[str] = field(default_factory=list)
+    question: str = ""
+    answer: list[str | Table] = field(default_factory=list)
 
     @property
     def error(self) -> float | None:
@@ -249,12 +270,26 @@ class Explanation:
         Raises:
             KeyError: If no operation stands there.
         """
-        found = [
-            o for o in self.operations if o.module == module or o.module.startswith(f"{module}.")
-        ]
+        found = [o for o in self.operations if f"{o.module}.".startswith(f"{module}.")]
         if not found:
             raise KeyError(f"no operation stands in a module called {module!r}")
         return found
+
+    def only(self, module: str) -> Explanation:
+        """The part of the step that one module, with those inside it, took.
+
+        Raises:
+            KeyError: If no operation stands there.
+        """
+        operations = self.at(module)
+        indices = {operation.index for operation in operations}
+        return replace(
+            self,
+            operations=operations,
+            backward=[i for i in self.backward if i in indices],
+            updates=[u for u in self.updates if u.name.startswith(f"{module}.")],
+            title=f"{self.title}, {module}",
+        )
 
     def update(self, parameter: str) -> Update:
         """The update of the parameter of that name.

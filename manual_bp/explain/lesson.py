@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from manual_bp.explain.explanation import Explanation
+from manual_bp.explain.explanation import Explanation, Table
 
 __all__ = ["Lesson", "Setup", "Table"]
 
@@ -17,8 +17,8 @@ __all__ = ["Lesson", "Setup", "Table"]
 class Setup:
     """The arguments of one call of :func:`manual_bp.explain`.
 
-    A factory named on the command line may return one; or ``(model, *inputs)``; or a model whose
-    ``example_input`` is known.
+    What a factory named on the command line returns; ``(model, inputs, target)`` stands for it,
+    with ``inputs`` a tensor or a tuple.
 
     Attributes:
         model: The network.
@@ -51,21 +51,6 @@ class Setup:
 
 
 @dataclass(frozen=True)
-class Table:
-    """Numbers between two paragraphs.
-
-    Attributes:
-        head: The columns' names.
-        rows: Cells, as text.
-        caption: One line, or empty.
-    """
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    caption: str = ""
-
-
-@dataclass(frozen=True)
 class Lesson:
     """A lesson that is computed when it is asked for.
 
@@ -83,3 +68,10 @@ class Lesson:
     question: str
     build: Callable[[], Setup]
     tell: Callable[[Explanation], Sequence[str | Table]]
+
+    def explain(self) -> Explanation:
+        """Record the step, and answer the question from it."""
+        step = self.build().explain()
+        step.title, step.question = self.title, self.question
+        step.answer = list(self.tell(step))
+        return step

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -22,12 +23,29 @@ from manual_bp.explain.explanation import Operation, Symbol
 from manual_bp.explain.symbols import Argument, arguments, name_of, output_names, spec_of
 from manual_bp.spec import Spec
 
-__all__ = ["Recorder"]
+__all__ = ["Edge", "Recorder", "Trace"]
 
 Edge = tuple[Any, int]  # a node of the graph and which of its outputs
 
+
+@dataclass
+class Trace:
+    """Where an operation lies in autograd's graph.
+
+    Attributes:
+        ends: The edges of its outputs; None for one without a gradient.
+        nodes: The nodes that it made, those nearest to the outputs first.
+        slots: Of a node, which of the gradients that it returns is for which input.
+    """
+
+    ends: list[Edge | None]
+    nodes: list[Any]
+    slots: dict[Any, list[tuple[int, Symbol]]]
+
+
 # They return a tensor and compute nothing.
 _SILENT = {
+    "base",
     "data",
     "grad",
     "requires_grad",
@@ -51,7 +69,6 @@ class Recorder(by_hand):
         super().__init__(None if manual else ())
         self.operations: list[Operation] = []
         self.backward: list[int] = []
-        self.listening = True
         self.inside = False  # an operation: what is called there is part of it
         self._parameters = {id(p): name for name, p in model.named_parameters()}
         self._modules: list[tuple[str, str]] = [("", type(model).__name__)]
@@ -66,7 +83,7 @@ class Recorder(by_hand):
         # Outputs that other outputs of the same operation are made from, as an LSTM cell's c' is
         # for h': what arrives there comes from inside too. Known by the identity of the Symbol.
         self.mixed: set[int] = set()
-        self.edges: list[tuple[list[Edge | None], list[Edge | None]]] = []
+        self.traces: list[Trace] = []
         for name, module in model.named_modules():
             if module is not model:
                 self._follow(name, module)
@@ -165,9 +182,8 @@ class Recorder(by_hand):
             settings=settings,
         )
         self.operations.append(operation)
-        edges_in, edges_out = [edge for _, edge, _ in before], [_edge(t) for t in made]
-        self.edges.append((edges_in, edges_out))
-        nodes = self._nodes_between(edges_out, edges_in, index)
+        edges_out = [_edge(t) for t in made]
+        nodes = self._nodes_between(edges_out, [edge for _, edge, _ in before], index)
         operation.by_hand = bool(nodes) and all(hasattr(n, "_forward_cls") for n in nodes)
         used_inside = {edge for node in nodes for edge in node.next_functions}
         for symbol, t, edge in zip(outputs, made, edges_out, strict=True):
@@ -179,8 +195,10 @@ class Recorder(by_hand):
         for symbol, edge, _ in before:
             if edge is not None:
                 by_edge.setdefault(edge, []).append(symbol)
-        for node in nodes:
-            self._watch(node, by_edge)
+        slots = {node: found for node in nodes if (found := _slots(node, by_edge))}
+        self.traces.append(Trace(edges_out, nodes, slots))
+        for node, found in slots.items():
+            node.register_hook(self._departure(found))
 
     def _nodes_between(
         self, starts: list[Edge | None], ends: list[Edge | None], index: int
@@ -200,30 +218,18 @@ class Recorder(by_hand):
             waiting += node.next_functions
         return nodes
 
-    def _watch(self, node: Any, by_edge: dict[Edge, list[Symbol]]) -> None:
-        """Give each gradient that leaves the node to the input that it is for."""
-        slots: list[tuple[int, Symbol]] = []
-        met: dict[Edge, int] = {}
-        for slot, edge in enumerate(node.next_functions):
-            symbols = by_edge.get(edge)
-            if symbols:  # one tensor given twice has two slots, in the order of the arguments
-                turn = met[edge] = met.get(edge, -1) + 1
-                slots.append((slot, symbols[turn % len(symbols)]))
-        if not slots:
-            return
-
+    def _departure(self, slots: list[tuple[int, Symbol]]) -> Callable[..., None]:
         def handed_back(grad_inputs: tuple[Any, ...], grad_outputs: tuple[Any, ...]) -> None:
-            if self.listening:
-                for slot, symbol in slots:
-                    if (g := grad_inputs[slot]) is not None:
-                        g = _copy(g)
-                        symbol.gradient = g if symbol.gradient is None else symbol.gradient + g
+            for slot, symbol in slots:
+                if (g := grad_inputs[slot]) is not None:
+                    g = _copy(g)
+                    symbol.gradient = g if symbol.gradient is None else symbol.gradient + g
 
-        node.register_hook(handed_back)
+        return handed_back
 
     def _arrival(self, operation: Operation, symbol: Symbol) -> Callable[[Tensor], None]:
         def arrived(gradient: Tensor | None) -> None:
-            if self.listening and gradient is not None:
+            if gradient is not None:
                 symbol.gradient = _copy(gradient)
                 if operation.index not in self.backward:
                     self.backward.append(operation.index)
@@ -243,6 +249,17 @@ class Recorder(by_hand):
         if key not in self._copies:
             self._copies[key] = t, _copy(t)
         return self._copies[key][1]
+
+
+def _slots(node: Any, by_edge: dict[Edge, list[Symbol]]) -> list[tuple[int, Symbol]]:
+    """Which of the gradients that a node returns is for which input of the operation."""
+    slots: list[tuple[int, Symbol]] = []
+    met: dict[Edge, int] = {}
+    for slot, edge in enumerate(node.next_functions):
+        if symbols := by_edge.get(edge):  # one tensor given twice has two slots, in that order
+            turn = met[edge] = met.get(edge, -1) + 1
+            slots.append((slot, symbols[turn % len(symbols)]))
+    return slots
 
 
 def _copy(t: Tensor) -> Tensor:

@@ -231,6 +231,7 @@ def _updates(manual: _Run, native: _Run) -> list[Update]:
     found = []
     theirs = dict(native.model.named_parameters())
     for name, p in manual.model.named_parameters():
+        text, numbers = rule(manual.stepped.optimizer, p)
         found.append(
             Update(
                 name=name,
@@ -242,7 +243,8 @@ def _updates(manual: _Run, native: _Run) -> list[Update]:
                 autograd_after=(
                     theirs[name].detach() if manual.stepped.optimizer is not None else None
                 ),
-                rule=rule(manual.stepped.optimizer, p),
+                rule=text,
+                numbers=numbers,
                 scale=largest_gradient,
             )
         )

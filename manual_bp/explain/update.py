@@ -11,17 +11,20 @@ from torch.optim import Optimizer
 
 __all__ = ["Stepped", "rule", "stepped"]
 
-# theta is the parameter, g its gradient; the numbers of the group are put in place of the names.
+# theta is the parameter, g its gradient.
+_ADAM = (
+    "m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,  "
+    "theta = theta - lr m^ / (sqrt(v^) + eps)"
+)
 _RULES = {
     "SGD": "theta = theta - lr g",
-    "Adagrad": "s = s + g^2,  theta = theta - lr g / (sqrt s + eps)",
-    "RMSprop": "v = alpha v + (1 - alpha) g^2,  theta = theta - lr g / (sqrt v + eps)",
-    "Adam": (
-        "m = beta1 m + (1 - beta1) g,  v = beta2 v + (1 - beta2) g^2,  "
-        "theta = theta - lr m^ / (sqrt v^ + eps)"
-    ),
+    "Adagrad": "s = s + g^2,  theta = theta - lr g / (sqrt(s) + eps)",
+    "RMSprop": "v = alpha v + (1 - alpha) g^2,  theta = theta - lr g / (sqrt(v) + eps)",
+    "Adam": _ADAM,
+    "AdamW": f"theta = theta - lr lam theta,  {_ADAM}",
 }
-_RULES["AdamW"] = _RULES["Adam"] + ",  after theta = theta - lr lam theta"
+# How torch calls the numbers of a rule, and the letters that the rules have for them.
+_LETTERS = {"momentum": "mu", "weight_decay": "lam", "dampening": "tau"}
 
 
 @dataclass
@@ -84,11 +87,33 @@ def _torchs_own(optimizer: Optimizer) -> Optimizer:
     return counterpart
 
 
-def rule(optimizer: Optimizer | None, parameter: Tensor) -> str:
-    """The optimizer's rule for a parameter in one line, with its learning rate; "" for others."""
-    if optimizer is None:
-        return ""
-    for group in optimizer.param_groups:
+def rule(optimizer: Optimizer | None, parameter: Tensor) -> tuple[str, dict[str, float]]:
+    """The optimizer's rule for a parameter in one line, and its numbers by their letters.
+
+    Args:
+        optimizer: That stepped, or None.
+        parameter: One of the model.
+
+    Returns:
+        The rule, "" where the optimizer is none of those that :mod:`manual_bp.optim` has; and
+        the numbers that are not 0.
+    """
+    for group in [] if optimizer is None else optimizer.param_groups:
         if any(p is parameter for p in group["params"]):
-            return _RULES.get(type(optimizer).__name__, "")
-    return ""
+            break
+    else:
+        return "", {}
+    numbers: dict[str, float] = {}
+    for name, value in group.items():
+        if name == "betas":
+            numbers |= {f"beta{i}": float(beta) for i, beta in enumerate(value, 1)}
+        elif isinstance(value, (int, float, Tensor)) and not isinstance(value, bool) and value:
+            numbers[_LETTERS.get(name, name)] = float(value)
+    text = _RULES.get(type(optimizer).__name__, "")
+    if text == _RULES["SGD"] and "mu" in numbers:
+        held = "" if "tau" not in numbers else "(1 - tau) "
+        step = "(g + mu b)" if group.get("nesterov") else "b"
+        text = f"b = mu b + {held}g,  theta = theta - lr {step}"
+    if text and "lam" in numbers and not text.startswith("theta = theta - lr lam"):
+        text = f"g = g + lam theta,  {text}"
+    return text, numbers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -36,6 +37,8 @@ def to_dict(explanation: Explanation) -> dict[str, Any]:
         "backward": explanation.backward,
         "updates": [_update(u) for u in explanation.updates],
         "notes": explanation.notes,
+        "question": explanation.question,
+        "answer": [a if isinstance(a, str) else asdict(a) for a in explanation.answer],
     }
 
 
@@ -76,6 +79,7 @@ def _update(u: Update) -> dict[str, Any]:
     return {
         "name": u.name,
         "rule": u.rule,
+        "numbers": {name: plain(value) for name, value in u.numbers.items()},
         "wanted": u.wanted,
         "before": tensor(u.before),
         "gradient": tensor(u.gradient),

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-__all__ = ["FULL", "abridged", "is_small", "number", "shape"]
+__all__ = ["FULL", "abridged", "agreement", "is_small", "number", "shape", "share"]
 
 FULL = 24
 """The largest number of elements that is written out in text."""
@@ -57,3 +57,13 @@ def _nested(value: object, precision: int) -> str:
     if isinstance(value, list):
         return "[" + ", ".join(_nested(v, precision) for v in value) + "]"
     return number(value, precision)  # type: ignore[arg-type]
+
+
+def agreement(error: float) -> str:
+    """A relative error against autograd: ``0 (the same bits)``, ``1.2e-16``."""
+    return "0 (the same bits)" if error == 0 else f"{error:.1e}"
+
+
+def share(part: float) -> str:
+    """A part of a whole: ``58 %``."""
+    return f"{100 * part:.0f} %" if part == 0 or part >= 0.01 else "below 1 %"
