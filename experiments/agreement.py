@@ -1,53 +1,60 @@
-"""Manual against autograd: the two trajectories of the same trial, step by step."""
+"""Manual against autograd: what the trials found that trained both in step."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.statistics import relative_difference, weights_difference
 from experiments.trial import Array, Result
 
 LIMIT = 1e-9
-"""The largest relative difference, in losses and final weights, that passes for rounding."""
+"""The largest relative difference that passes for rounding in float64."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A trial by hand and the same by autograd.
+    """A training by hand and the same by autograd, in step.
 
-    Args:
-        manual: The one.
-        autograd: The other.
+    Attributes:
+        result: The trial.
         steps: The relative difference of the loss at each step.
         loss: Its largest value.
-        weights: The largest relative difference of the weights at the end.
+        gradients: The largest relative difference of a layer's gradient at any step.
+        weights: The same of a layer's weights.
+        same_weights: The largest difference of a layer's gradient at the same weights.
+        parted: Where the two trainings part beyond rounding first; empty when nowhere.
+        wrong: Where the gradients at the same weights do; empty when nowhere.
     """
 
-    manual: Result
-    autograd: Result
+    result: Result
     steps: Array
     loss: float
+    gradients: float
     weights: float
+    same_weights: float
+    parted: str
+    wrong: str
 
 
-def pairs(results: Sequence[Result], same: Callable[[Result], Hashable]) -> list[Pair]:
-    """Set the trials by hand beside those by autograd.
-
-    Args:
-        results: Trials with a label ``backprop``.
-        same: What the two trials of a pair have in common.
-    """
-    by_kind: dict[str, dict[Hashable, Result]] = {"manual": {}, "autograd": {}}
-    for result in results:
-        by_kind[result.trial.labels["backprop"]][same(result)] = result
+def pairs(results: Sequence[Result]) -> list[Pair]:
+    """What was compared in those of the trials that trained both in step."""
     found = []
-    for key, manual in by_kind["manual"].items():
-        if key in by_kind["autograd"]:
-            autograd = by_kind["autograd"][key]
-            steps = relative_difference(manual.curves["train/loss"], autograd.curves["train/loss"])
-            weights = weights_difference(manual.weights(), autograd.weights())
-            found.append(Pair(manual, autograd, steps, float(np.max(steps)), weights))
+    for result in results:
+        if result.compared is not None:
+            steps = result.curves["error/loss"]
+            unexplained = None if result.compared["probes"] else result.compared["parted"]
+            found.append(
+                Pair(
+                    result=result,
+                    steps=steps,
+                    loss=float(np.max(steps)),
+                    gradients=max(result.compared["gradients"].values()),
+                    weights=max(result.compared["weights"].values()),
+                    same_weights=result.compared["same_weights"],
+                    parted=result.compared["parted"] or "",
+                    wrong=result.compared["wrong"] or unexplained or "",
+                )
+            )
     return found
 
 
@@ -56,24 +63,38 @@ def text(difference: float) -> str:
     return f"{difference:.1e}" if difference else "0"
 
 
-def verdict(results: Sequence[Result], matched: Sequence[Pair]) -> tuple[str, bool | None]:
-    """One sentence on the agreement and the audit, and whether all is well.
+def verdict(results: Sequence[Result]) -> tuple[str, bool | None]:
+    """A few sentences on the agreement and the audit, and whether all is well.
+
+    All is well when no two trainings part beyond rounding. Where two do, their gradients at the
+    same weights decide: if these agree, the training has amplified rounding (one near instability
+    does), and it is said so; if not, a gradient is wrong.
 
     Returns:
-        The sentence; and None when neither could be looked at.
+        The sentences; and None when neither agreement nor audit could be looked at.
     """
-    audited = [r for r in results if r.trial.labels["backprop"] == "manual"]
+    audited = [r for r in results if r.trial.backprop != "autograd"]
     failed = [r.trial.name for r in audited if not r.all_by_hand]
+    matched = pairs(results)
     sentences, well = [], True
     if matched:
-        loss = max(pair.loss for pair in matched)
-        weights = max(pair.weights for pair in matched)
-        well = max(loss, weights) <= LIMIT
-        sentences.append(
-            f"Manual and autograd {'agree' if well else 'PART'}: over {len(matched)} pairs of "
-            f"trainings the largest relative difference is {text(loss)} in the loss of any step "
-            f"and {text(weights)} in the final weights (limit {LIMIT:.0e})."
-        )
+        close = [pair for pair in matched if not pair.parted]
+        amplified = [pair for pair in matched if pair.parted and not pair.wrong]
+        wrong = [pair for pair in matched if pair.wrong]
+        well = not wrong
+        sentences.append(_agreement(close, len(matched), well))
+        if amplified:
+            first = amplified[0]
+            sentences.append(
+                f"In {len(amplified)} of {len(matched)} the training amplifies rounding until the "
+                f"two part, in {first.result.trial.name} first in {first.parted}; at the same "
+                f"weights their gradients agree to {text(max(p.same_weights for p in amplified))}."
+            )
+        if wrong:
+            sentences.append(
+                f"In {len(wrong)} of {len(matched)} gradients differ at the same weights: in "
+                f"{wrong[0].result.trial.name} first {wrong[0].wrong}."
+            )
     else:
         sentences.append("Only one kind of gradients was run, so there is nothing to compare.")
     if failed:
@@ -85,3 +106,18 @@ def verdict(results: Sequence[Result], matched: Sequence[Pair]) -> tuple[str, bo
     if not matched and not audited:
         return sentences[0], None
     return " ".join(sentences), well and not failed
+
+
+def _agreement(close: Sequence[Pair], count: int, well: bool) -> str:
+    said = f"Manual and autograd {'agree' if well else 'PART'}"
+    if not close:
+        return f"{said}."
+    loss, gradients, weights = (
+        text(max(getattr(pair, what) for pair in close))
+        for what in ("loss", "gradients", "weights")
+    )
+    return (
+        f"{said}: over {len(close)} {'' if len(close) == count else f'of {count} '}trainings in "
+        f"step the largest relative difference is {loss} in the loss of any step, {gradients} in a "
+        f"layer's gradient and {weights} in its weights (limit {LIMIT:.0e})."
+    )

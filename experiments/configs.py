@@ -1,6 +1,6 @@
 """LightningCLI configurations of the trials, as plain data."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.study import Backprop
@@ -16,8 +16,12 @@ def item(class_path: str, **init_args: Any) -> dict[str, Any]:
 
 
 def optimizer(name: str, backprop: Backprop, **arguments: Any) -> dict[str, Any]:
-    """An optimizer by its name in ``torch.optim``, written by hand or torch's own."""
-    home = "manual_bp.optim" if backprop == "manual" else "torch.optim"
+    """An optimizer by its name in ``torch.optim``, written by hand or torch's own.
+
+    Name every argument that matters: LightningCLI fills in what is left out from a default of the
+    module where the names agree.
+    """
+    home = "torch.optim" if backprop == "autograd" else "manual_bp.optim"
     return item(f"{home}.{name}", **arguments)
 
 
@@ -32,6 +36,9 @@ def fit(
     evaluate_every: int,
     accelerator: str = "cpu",
     histograms_every: int = 0,
+    learner: str = "lightning_modules.Classifier",
+    trainer: Mapping[str, Any] | None = None,
+    callbacks: Sequence[Mapping[str, Any]] = (),
     **model: Any,
 ) -> dict[str, Any]:
     """The configuration of one quiet fit in float64 that records itself.
@@ -40,19 +47,24 @@ def fit(
         network: Builds the network.
         optimizer: Builds the optimizer.
         data: The data module.
-        backprop: Which gradients.
+        backprop: Which gradients: "manual", "autograd", or "both" in step.
         seed: Seed of the weights (the order of the batches is the data module's).
         epochs: How long to train.
         evaluate_every: Training steps from one evaluation on the validation part to the next.
         accelerator: Where to train.
         histograms_every: Training steps between two histograms of the gradients; 0 for neither
             histograms nor norms.
-        model: Further arguments of the classifier.
+        learner: The LightningModule; a :class:`lightning_modules.Learner`.
+        trainer: Further arguments of the trainer, or other ones (``gradient_clip_val``,
+            ``accumulate_grad_batches``, ``max_steps``, ``precision`` ...).
+        callbacks: Further callbacks, made by :func:`item`.
+        model: Further arguments of the module (``loss``, ``scheduler`` ...).
     """
-    callbacks = [item("experiments.training.recording.Record", threads=1)]
+    record = item("experiments.training.recording.Record", threads=1)
+    watchers: list[Mapping[str, Any]] = [record, *callbacks]
     if histograms_every:
         watching = "lightning_modules.callbacks"
-        callbacks += [
+        watchers += [
             item(f"{watching}.GradientHistograms", every_n_steps=histograms_every),
             item(f"{watching}.GradientNorms", every_n_steps=max(1, histograms_every // 10)),
         ]
@@ -71,10 +83,11 @@ def fit(
             "enable_checkpointing": False,
             "enable_progress_bar": False,
             "enable_model_summary": False,
-            "callbacks": callbacks,
+            "callbacks": watchers,
+            **(trainer or {}),
         },
         "model": item(
-            "lightning_modules.Classifier",
+            learner,
             network=dict(network),
             optimizer=dict(optimizer),
             backprop=backprop,

@@ -1,37 +1,29 @@
 """Runs the trials of a study that are missing, and keeps every one that finishes.
 
-Trials run in worker processes, one a core with one thread each: a network of this size gains
-nothing from a second thread, and the results do not depend on how many workers there are. The
-parent imports neither torch nor Lightning, so a run with nothing left to do ends at once. Each
-result reaches the disk, whole, from its worker; a kill therefore loses only what was under way.
+An executor runs them side by side (:mod:`experiments.executors`); nothing that they compute
+depends on which, nor on how many run at once. The parent imports neither torch nor Lightning, so a
+run with nothing left to do ends at once. Each result reaches the disk, whole, from its worker, and
+a training saves itself every few seconds: a kill loses seconds, and the run that follows ends in
+the same table.
 """
 
-import importlib
-import os
-import shutil
-import signal
-import threading
-import time
-import warnings
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, as_completed
-from contextlib import contextmanager
+import errno
+import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from joblib import cpu_count
-from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from experiments import executors
 from experiments import trial as trials
+from experiments.executors import Killed
 from experiments.refusal import Refusal
 from experiments.study import Findings, Options, Study
 from experiments.trial import Result, Trial
 
-MOST_WORKERS = 8
-"""More workers cost more in imports (five seconds and 400 MB each) than these studies give back."""
+ATTEMPTS = 3
+"""How often a trial is started whose process is killed; it goes on from its checkpoint."""
 
 
 class Interrupted(Exception):
@@ -57,6 +49,7 @@ def run(study: Study, options: Options, console: Console) -> tuple[Findings, int
         TrialFailed: When a trial fails; those that finished are kept.
         Interrupted: On Ctrl-C.
     """
+    check(study)
     place, ran, results = home(study, options), 0, None
     plan = study.plan(options)
     while True:
@@ -111,25 +104,29 @@ def _finish(
     console: Console,
 ) -> None:
     """Run the missing trials side by side, each result kept as it comes."""
-    done = total - len(missing)
+    run = executors.load(options.executor)
+    done, rest = total - len(missing), list(missing)
     failures: list[tuple[Trial, BaseException]] = []
-    with _progress(console) as progress, _workers(options) as pool:
+    with _progress(console) as progress:
         bar = progress.add_task(missing[0].labels.get("phase", study.name), total=total)
         progress.update(bar, completed=done)
-        futures: dict[Future[None], Trial] = {}
         try:
-            with _held_interrupts():  # workers start here, and inherit the mask
-                for trial in missing:
-                    futures[pool.submit(_train, trial, place)] = trial
-            for future in as_completed(futures):
-                error = future.exception()
-                if error is not None:
-                    failures.append((futures[future], error))
-                else:
-                    done += 1
-                progress.update(bar, completed=done + len(failures))
+            for attempt in range(ATTEMPTS):
+                killed: list[tuple[Trial, BaseException]] = []
+                for trial, error in run(rest, place, _jobs(options)):
+                    if isinstance(error, Killed):
+                        killed.append((trial, error))
+                    elif error is not None:
+                        failures.append((trial, error))
+                        _give_up(error)
+                    else:
+                        done += 1
+                    progress.update(bar, completed=done + len(failures))
+                rest = [trial for trial, _ in killed]
+                if not rest or attempt + 1 == ATTEMPTS:
+                    failures += killed
+                    break
         except KeyboardInterrupt:
-            pool.shutdown(kill_workers=True)
             raise Interrupted(
                 f"Stopped. {done} of these {total} trials are done and kept; to go on: "
                 f"{options.command('run', study.name)}"
@@ -138,10 +135,37 @@ def _finish(
         raise TrialFailed(_explain(failures, total, place)) from failures[0][1]
 
 
+def _jobs(options: Options) -> int | None:
+    """How many at once; the device is one, and so is by default what trains on it."""
+    return options.jobs or (1 if options.accelerator == "cuda" else None)
+
+
+def _give_up(error: BaseException) -> None:
+    """Raise what no other trial will fare better with."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        raise error
+    if isinstance(error, ModuleNotFoundError):
+        raise Refusal(str(error)) from error
+
+
+def check(study: Study) -> None:
+    """Refuse a study that needs what is not installed.
+
+    Raises:
+        Refusal: It names the package and the command that installs it.
+    """
+    for package, extra in study.needs.items():
+        if importlib.util.find_spec(package) is None:
+            raise Refusal(
+                f"the study {study.name} needs {package}, which is not installed; "
+                f"python -m pip install 'manual-bp[{extra}]'"
+            )
+
+
 def _explain(failures: Sequence[tuple[Trial, BaseException]], total: int, place: Path) -> str:
     trial, error = failures[0]
-    if isinstance(error, TerminatedWorkerError):
-        cause = "its worker process was killed (out of memory?)"
+    if isinstance(error, Killed):
+        cause = f"its process was killed {ATTEMPTS} times (out of memory?)"
     else:
         cause = (str(error) or type(error).__name__).strip().splitlines()[0]
     return (
@@ -149,59 +173,6 @@ def _explain(failures: Sequence[tuple[Trial, BaseException]], total: int, place:
         f"because: {cause} -- to see it fail: python -m experiments fit --config "
         f"{trial.folder(place) / 'config.yaml'}"
     )
-
-
-def _train(trial: Trial, place: Path) -> None:
-    """Train one trial and keep its result; runs in a worker."""
-    if trial.watch:  # what a killed run logged would be mixed with this one's
-        shutil.rmtree(place / "tensorboard" / trial.watch, ignore_errors=True)
-    config = trial.place(place)
-    module, _, function = trial.runner.partition(":")
-    train = getattr(importlib.import_module(module), function)
-    start = time.perf_counter()
-    with warnings.catch_warnings(record=True):
-        outcome = train(config)
-    trials.write(config.parent, trial, outcome, time.perf_counter() - start)
-
-
-@contextmanager
-def _workers(options: Options) -> Iterator[Any]:
-    """Worker processes, one thread each."""
-    cores = 1 if options.accelerator == "cuda" else cpu_count()
-    yield get_reusable_executor(
-        max_workers=min(cores, MOST_WORKERS),  # one without a trial imports next to nothing
-        timeout=60,
-        initializer=_prepare,
-        initargs=(os.getpid(),),
-        env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
-    )
-
-
-def _prepare(parent: int) -> None:
-    """Leave Ctrl-C to the parent, and do not outlive it: it may be killed without a word."""
-    threading.Thread(target=_follow, args=(parent,), daemon=True).start()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-def _follow(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-@contextmanager
-def _held_interrupts() -> Iterator[None]:
-    """Ctrl-C waits until the block ends."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _progress(console: Console) -> Progress:

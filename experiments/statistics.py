@@ -1,7 +1,7 @@
 """The few statistics that the studies use."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import stdtrit
@@ -39,18 +39,3 @@ def relative_difference(a: Array, b: Array) -> Array:
     with np.errstate(divide="ignore", invalid="ignore"):
         difference = np.abs(a - b) / scale
     return np.where(same, 0.0, np.where(np.isnan(difference), np.inf, difference))
-
-
-def weights_difference(a: Mapping[str, Array], b: Mapping[str, Array]) -> float:
-    """The largest relative difference of a parameter tensor, ``max|a - b| / max|a|``.
-
-    The scale is the largest weight of the same tensor: a weight that happens to pass through zero
-    says nothing about agreement.
-    """
-    worst = 0.0
-    for name, one in a.items():
-        scale = float(np.abs(one).max())
-        apart = float(np.abs(one - b[name]).max())
-        ratio = apart / scale if scale else apart
-        worst = max(worst, math.inf if math.isnan(ratio) else ratio)
-    return worst

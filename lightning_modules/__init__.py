@@ -1,5 +1,6 @@
 """Lightning modules, networks, data and callbacks: training by hand or by autograd."""
 
 from lightning_modules.classifier import Classifier
+from lightning_modules.learner import Learner
 
-__all__ = ["Classifier"]
+__all__ = ["Classifier", "Learner"]

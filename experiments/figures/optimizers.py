@@ -156,7 +156,7 @@ def _agreement(matched: Sequence[Pair]) -> Canvas:
     figure, axes = style.panel("training step", "relative difference of the loss", yscale="log")
     worst = {}
     for name, colour in COLOURS.items():
-        own = [pair.steps for pair in matched if pair.manual.trial.labels["arm"] == name]
+        own = [pair.steps for pair in matched if pair.result.trial.labels["arm"] == name]
         worst[name] = np.max(np.stack(own), axis=0), colour
     style.differences(axes, np.arange(1, len(matched[0].steps) + 1), worst)
     return figure

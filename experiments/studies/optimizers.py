@@ -105,14 +105,14 @@ def trial(
         accelerator=options.accelerator,
         histograms_every=50 if final else 0,
     )
-    labels = {"phase": phase, "arm": arm.name, "rate": rate, "seed": seed, "backprop": backprop}
+    labels = {"phase": phase, "arm": arm.name, "rate": rate, "seed": seed}
     name = f"{phase}-{arm.name}-lr{rate:g}-seed{seed}-{backprop}"
     return Trial(name, labels, config, f"{arm.name}/seed{seed}-{backprop}" if final else "")
 
 
 def plan(options: Options) -> Plan:
     """Tune, widen the grid where the best rate is its last, then compare."""
-    kind = options.arms[0]
+    kind = options.tuning
     seeds = TUNING_SEEDS[: 1 if options.fast else None]
     tuning: list[Result] = yield [
         trial(arm, rate, seed, kind, options, "tuning")
@@ -129,10 +129,9 @@ def plan(options: Options) -> Plan:
         ]
     best = {arm.name: best_rate(by_arm(tuning, arm.name)) for arm in ARMS}
     final: list[Result] = yield [
-        trial(arm, best[arm.name], seed, backprop, options, "final")
+        trial(arm, best[arm.name], seed, options.backprop, options, "final")
         for arm in ARMS
         for seed in range(options.seeds or (1 if options.fast else 3))
-        for backprop in options.arms
     ]
     return _findings(tuning, final, best, options)
 
@@ -154,13 +153,12 @@ def _findings(
     best: Mapping[str, float],
     options: Options,
 ) -> Findings:
-    shown = [r for r in final if r.trial.labels["backprop"] == options.arms[0]]
-    matched = agreement.pairs(final, lambda r: (r.trial.labels["arm"], r.trial.labels["seed"]))
-    sentence, agrees = agreement.verdict([*tuning, *final], matched)
+    matched = agreement.pairs(final)
+    sentence, agrees = agreement.verdict([*tuning, *final])
     return Findings(
-        verdicts=_verdicts(shown, options),
-        tables=[_comparison(shown, matched, best), _dynamics(shown)],
-        figures=figures.figures(tuning, shown, matched, best),
+        verdicts=_verdicts(final, options),
+        tables=[_comparison(final, matched, best), _dynamics(final)],
+        figures=figures.figures(tuning, final, matched, best),
         agreement=sentence,
         agrees=agrees,
         warnings=_warnings(tuning, best, options),
@@ -173,7 +171,7 @@ def _comparison(
     rows = []
     for name, rate in best.items():
         trained = by_arm(shown, name)
-        own = [pair for pair in matched if pair.manual.trial.labels["arm"] == name]
+        own = [pair for pair in matched if pair.result.trial.labels["arm"] == name]
         accuracies = [result.metrics["test/accuracy"] for result in trained]
         rows.append(
             (
@@ -196,7 +194,7 @@ def _comparison(
         rows,
         note=(f"± is the 95 % t interval over {seeds} seeds. " if seeds > 1 else "One seed. ")
         + "Δ is the largest relative difference between training by hand and by autograd: of the "
-        "loss at any step, and of the final weights.",
+        "loss and of a layer's weights, at any step.",
     )
 
 

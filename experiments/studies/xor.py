@@ -6,7 +6,7 @@ ends elsewhere. Here it runs three ways from the same draws: in NumPy as publish
 of manual_bp, and on autograd.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -23,6 +23,13 @@ SHOWN, CONTRAST = 42, 0
 LOOP = "experiments.training.tutorial:train"
 
 NEAR = 0.002
+
+CURVES: dict[Backprop, dict[str, str]] = {
+    "manual": {"manual": "train/loss"},
+    "autograd": {"autograd": "train/loss"},
+    "both": {"manual": "train/loss", "autograd": "autograd/loss"},
+}
+"""The trainings of a trial: which curve has the losses of which kind."""
 
 PRINTED = Prediction(
     claim="Seed 42 ends at [1 1 1 0] with loss 0.478, not at the [0 1 1 0] that is printed.",
@@ -58,7 +65,7 @@ def trial(seed: int, backprop: Backprop, options: Options, *, watched: bool) -> 
         loss="BCEWithLogitsLoss",
     )
     phase = "Lightning" if watched else "loop"
-    labels = {"phase": phase, "seed": seed, "backprop": backprop}
+    labels = {"phase": phase, "seed": seed}
     watch = f"seed{seed}-{backprop}" if watched else ""
     name = f"{phase}-seed{seed}-{backprop}"
     return Trial(name, labels, config, watch, LIGHTNING if watched else LOOP)
@@ -68,12 +75,11 @@ def plan(options: Options) -> Plan:
     """All seeds in a plain loop, then the two that are shown by Lightning."""
     seeds = sorted({*range(options.seeds or (3 if options.fast else 50)), CONTRAST, SHOWN})
     loops: list[Result] = yield [
-        trial(seed, backprop, options, watched=False) for seed in seeds for backprop in options.arms
+        trial(seed, options.backprop, options, watched=False) for seed in seeds
     ]
     logged: list[Result] = yield [
-        trial(seed, backprop, options, watched=True)
+        trial(seed, options.backprop, options, watched=True)
         for seed in ((SHOWN,) if options.fast else (SHOWN, CONTRAST))
-        for backprop in options.arms
     ]
     return _findings(seeds, loops, logged, options)
 
@@ -81,29 +87,24 @@ def plan(options: Options) -> Plan:
 def _findings(
     seeds: Sequence[int], loops: Sequence[Result], logged: Sequence[Result], options: Options
 ) -> Findings:
-    kind = options.arms[0]
-    shown = [result for result in loops if result.trial.labels["backprop"] == kind]
-    endings = {
-        backprop: [ending(r) for r in loops if r.trial.labels["backprop"] == backprop]
-        for backprop in options.arms
-    }
+    curves = CURVES[options.backprop]
+    endings = {kind: [ending(result, kind) for result in loops] for kind in curves}
+    kind = next(iter(curves))
     paper = published.train(seeds)
     apart = max(
-        float(relative_difference(result.curves["train/loss"], losses).max())
-        for backprop in options.arms
-        for result, losses in zip(
-            (r for r in loops if r.trial.labels["backprop"] == backprop), paper.losses, strict=True
-        )
+        float(relative_difference(result.curves[curve], losses).max())
+        for curve in curves.values()
+        for result, losses in zip(loops, paper.losses, strict=True)
     )
-    matched = agreement.pairs([*loops, *logged], lambda r: (r.trial.labels["phase"], _seed(r)))
-    sentence, agrees = agreement.verdict([*loops, *logged], matched)
+    matched = agreement.pairs([*loops, *logged])
+    sentence, agrees = agreement.verdict([*loops, *logged])
     sentence += (
         f" Both follow the published NumPy to {agreement.text(apart)}, and Lightning "
-        f"follows the loop to {agreement.text(_lightning(loops, logged))}."
+        f"follows the loop to {agreement.text(_lightning(loops, logged, curves.values()))}."
     )
     at = list(seeds).index(SHOWN)
-    weights = next(r for r in shown if _seed(r) == SHOWN).weights()
-    drawn = {SHOWN: weights, CONTRAST: next(r for r in shown if _seed(r) == CONTRAST).weights()}
+    weights = next(r for r in loops if _seed(r) == SHOWN).weights()
+    drawn = {SHOWN: weights, CONTRAST: next(r for r in loops if _seed(r) == CONTRAST).weights()}
     return Findings(
         verdicts=_verdicts(seeds, endings, paper, options),
         tables=[
@@ -111,11 +112,11 @@ def _findings(
             _groups(endings[kind]),
             _units(weights),
         ],
-        figures=figures.figures(shown, endings[kind], drawn, matched),
+        figures=figures.figures(loops, endings[kind], drawn, matched),
         agreement=sentence,
         agrees=None if agrees is None else agrees and apart <= agreement.LIMIT,
         warnings=["Too few seeds to count 29 of 50."] if list(seeds) != list(range(50)) else [],
-        explanation=_explanation(shown, at, weights, paper),
+        explanation=_explanation(loops, at, weights, paper),
     )
 
 
@@ -124,15 +125,12 @@ def _seed(result: Result) -> int:
     return seed
 
 
-def _lightning(loops: Sequence[Result], logged: Sequence[Result]) -> float:
+def _lightning(loops: Sequence[Result], logged: Sequence[Result], curves: Iterable[str]) -> float:
     """How far the losses of Lightning's trainings are from those of the loop."""
-    plain = {(_seed(r), r.trial.labels["backprop"]): r.curves["train/loss"] for r in loops}
+    plain = {_seed(result): result for result in loops}
     return max(
-        float(
-            relative_difference(
-                result.curves["train/loss"], plain[_seed(result), result.trial.labels["backprop"]]
-            ).max()
-        )
+        float(relative_difference(result.curves[name], plain[_seed(result)].curves[name]).max())
+        for name in curves
         for result in logged
     )
 
@@ -143,7 +141,7 @@ def _solved(paper: published.Published) -> Array:
 
 
 def _ways(
-    seeds: Sequence[int], endings: dict[Backprop, list[Ending]], paper: published.Published
+    seeds: Sequence[int], endings: Mapping[str, list[Ending]], paper: published.Published
 ) -> Table:
     at = list(seeds).index(SHOWN)
     answers = (paper.outputs[at] > 0.5).astype(int)
@@ -221,7 +219,7 @@ def _on(inputs: Array) -> str:
 
 def _verdicts(
     seeds: Sequence[int],
-    endings: dict[Backprop, list[Ending]],
+    endings: Mapping[str, list[Ending]],
     paper: published.Published,
     options: Options,
 ) -> list[Verdict]:

@@ -1,5 +1,6 @@
 """What a study needs to know of a fit, kept in memory while it runs."""
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -8,15 +9,19 @@ import torch
 from torch import Tensor
 
 from experiments.trial import Outcome
-from lightning_modules.callbacks import Trajectory
+from lightning_modules.callbacks import InStep, Trajectory
 
 
 class Record(Trajectory):
     """Keeps, beside the trajectory, the validation curves, the size of each step, and the audit.
 
-    The curves of its outcome are ``train/loss`` (one number a step), ``step/ratio`` (the length of
-    the step that the weights took over the length of the gradient, so the learning rate itself for
-    plain SGD), ``val/step``, ``val/loss`` and ``val/accuracy`` (one number an evaluation).
+    The curves of its outcome are, one number a batch, ``train/loss``, ``step/ratio`` (the length
+    of the step that the weights took over the length of the gradient, so the learning rate itself
+    for plain SGD) and ``step/gradient`` (that length, before clipping); one number an evaluation,
+    ``val/step``, whatever the module logs as ``val/...``, and ``clock/val``, the seconds of
+    training so far. Where a twin is trained in step there are also ``autograd/loss`` (its loss, one
+    number a batch) and ``error/loss``, ``error/gradients`` and ``error/weights`` (the largest
+    relative error of a layer, one number a step). A trial that is resumed goes on with all of them.
 
     The audit is the classifier's own, of the loss that its first training step returned: what a
     callback sees has been divided by the number of accumulated batches, by autograd.
@@ -31,14 +36,23 @@ class Record(Trajectory):
         self.threads = threads
         self.all_by_hand: bool | None = None
         self.metrics: dict[str, float] = {}
-        self.curves: dict[str, list[float]] = {"val/step": [], "val/loss": [], "val/accuracy": []}
+        self.curves: dict[str, list[float]] = {"val/step": [], "clock/val": []}
+        self.compared: dict[str, Any] | None = None
+        self.twin: dict[str, Tensor] = {}
         self._ratios: list[Tensor] = []
+        self._lengths: list[Tensor] = []
+        self._seconds = 0.0
+        self._since = 0.0
         self._gradient = torch.zeros(())
         self._before: list[Tensor] = []
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Set the number of threads before anything is computed."""
         torch.set_num_threads(self.threads)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._since = time.perf_counter()
 
     def on_before_optimizer_step(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
@@ -61,23 +75,46 @@ class Record(Trajectory):
         after = [p.detach() for p in pl_module.parameters()]
         step = _length(new - old for new, old in zip(after, self._before, strict=True))
         self._ratios.append(step / self._gradient)
+        self._lengths.append(self._gradient)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Stop the clock: an evaluation is no training."""
+        self._seconds += time.perf_counter() - self._since
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep a point of the validation curves."""
+        self._since = time.perf_counter()
         if trainer.sanity_checking:
             return
         self.curves["val/step"].append(trainer.global_step)
-        for name in ("val/loss", "val/accuracy"):
-            self.curves[name].append(float(trainer.callback_metrics[name]))
+        self.curves["clock/val"].append(self._seconds)
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith("val/"):
+                self.curves.setdefault(name, []).append(float(value))
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Fetch the numbers from the device, once."""
         super().on_fit_end(trainer, pl_module)
-        if getattr(pl_module, "backprop", None) == "manual":
+        if getattr(pl_module, "backprop", None) in ("manual", "both"):
             audit = getattr(pl_module, "audit", None)
             self.all_by_hand = audit is not None and bool(audit.all_by_hand)
         self.curves["train/loss"] = self.losses
         self.curves["step/ratio"] = torch.stack(self._ratios).double().tolist()
+        self.curves["step/gradient"] = torch.stack(self._lengths).double().tolist()
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, InStep):
+                self._compare(callback)
+
+    def _compare(self, in_step: InStep) -> None:
+        in_step.finish()
+        comparison, twin = in_step.comparison, in_step.twin
+        assert comparison is not None and twin is not None
+        self.curves["autograd/loss"] = in_step.losses
+        self.curves["error/loss"] = comparison.losses
+        self.curves["error/gradients"] = comparison.gradients
+        self.curves["error/weights"] = comparison.weights
+        self.compared = comparison.summary()
+        self.twin = {name: p.detach().cpu() for name, p in twin.named_parameters()}
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the figures of the test set."""
@@ -87,7 +124,43 @@ class Record(Trajectory):
     def outcome(self) -> Outcome:
         """All of it."""
         weights = {name: tensor.numpy() for name, tensor in self.weights.items()}
-        return Outcome(self.metrics, self.curves, self.all_by_hand, weights)
+        twin = {name: tensor.numpy() for name, tensor in self.twin.items()}
+        return Outcome(
+            self.metrics,
+            self.curves,
+            self.all_by_hand,
+            weights,
+            compared=self.compared,
+            autograd_weights=twin,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that has been kept so far, as plain data."""
+        self._seconds, self._since = (
+            self._seconds + time.perf_counter() - self._since,
+            time.perf_counter(),
+        )
+        kept = {name: torch.tensor(xs, dtype=torch.float64) for name, xs in self.curves.items()}
+        return {
+            **super().state_dict(),
+            "curves": kept,
+            "ratios": _stacked(self._ratios),
+            "lengths": _stacked(self._lengths),
+            "seconds": self._seconds,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        super().load_state_dict(state_dict)
+        self.curves = {name: xs.tolist() for name, xs in state_dict["curves"].items()}
+        self._ratios = list(state_dict["ratios"].unbind())
+        self._lengths = list(state_dict["lengths"].unbind())
+        self._seconds = state_dict["seconds"]
+
+
+def _stacked(numbers: list[Tensor]) -> Tensor:
+    """As one float64 tensor on the CPU, (len(numbers),)."""
+    return torch.stack(numbers).double().cpu() if numbers else torch.empty(0, dtype=torch.float64)
 
 
 def _length(tensors: Iterable[Tensor]) -> Tensor:

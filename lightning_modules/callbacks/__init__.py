@@ -2,6 +2,7 @@
 
 from lightning_modules.callbacks.gradient_histograms import GradientHistograms
 from lightning_modules.callbacks.gradient_norms import GradientNorms
+from lightning_modules.callbacks.in_step import InStep
 from lightning_modules.callbacks.trajectory import Trajectory
 
-__all__ = ["GradientHistograms", "GradientNorms", "Trajectory"]
+__all__ = ["GradientHistograms", "GradientNorms", "InStep", "Trajectory"]

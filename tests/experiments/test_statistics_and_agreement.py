@@ -1,11 +1,12 @@
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from experiments import agreement
-from experiments.statistics import interval, plus_minus, relative_difference, weights_difference
+from experiments.statistics import interval, plus_minus, relative_difference
 from experiments.trial import Result, Trial
 
 
@@ -25,47 +26,62 @@ def test_relative_difference_forgets_nothing() -> None:
     np.testing.assert_array_equal(
         relative_difference(a, b), [0.0, 0.0, 0.0, np.inf, np.inf, 0.0, 0.5]
     )
-    weights = {"w": np.array([4.0, 1e-30]), "b": np.zeros(2)}
-    assert weights_difference(weights, weights) == 0
-    assert weights_difference(weights, {**weights, "w": np.array([4.0, 1.0])}) == 0.25
-    assert weights_difference(weights, {**weights, "w": np.array([4.0, np.nan])}) == math.inf
 
 
-def result(backprop: str, loss: float, weight: float, folder: Path, by_hand: bool = True) -> Result:
-    np.savez(folder / "weights.npz", w=np.array([weight]))
+def result(compared: dict[str, Any] | None = None, by_hand: bool = True) -> Result:
+    kind = "both" if compared is not None else "autograd"
+    found = {
+        "gradients": {"a": 1e-15, "b": 2e-15},
+        "weights": {"a": 3e-16},
+        "same_weights": 4e-16,
+        "probes": 2,
+        "parted": None,
+        "wrong": None,
+    }
     return Result(
-        trial=Trial(f"trial-{backprop}", {"backprop": backprop, "seed": 0}, {}),
-        folder=folder,
+        trial=Trial("one", {}, {"model": {"init_args": {"backprop": kind}}}),
+        folder=Path(),
         metrics={},
-        curves={"train/loss": np.array([1.0, loss])},
-        all_by_hand=by_hand if backprop == "manual" else None,
+        curves={"error/loss": np.array([0.0, 5e-15])},
+        all_by_hand=None if compared is None else by_hand,
         seconds=0.0,
         current=True,
+        compared=None if compared is None else found | compared,
     )
 
 
+PARTED = "the gradient of b at step 7 (relative error 2.0e-09)"
+WRONG = "the gradient of a at step 50 (relative error 1.0e-06)"
+
+
 @pytest.mark.parametrize(
-    ("loss", "weight", "by_hand", "agrees", "sentence"),
+    ("compared", "by_hand", "agrees", "sentences"),
     [
-        (0.5, 2.0, True, True, "agree"),
-        (0.5 * (1 + 1e-8), 2.0, True, False, "PART"),
-        (0.5, 2.0 * (1 + 1e-8), True, False, "PART"),
-        (float("nan"), 2.0, True, False, "PART"),
-        (0.5, 2.0, False, False, "autograd nodes in trial-manual"),
+        ({}, True, True, ["autograd agree: over 1 trainings in step", "5.0e-15 in the loss"]),
+        ({}, False, False, ["The audit found autograd nodes in one."]),
+        (
+            {"parted": PARTED},
+            True,
+            True,
+            ["agree.", "amplifies rounding", f"first in {PARTED}; at", "agree to 4.0e-16"],
+        ),
+        ({"parted": PARTED, "wrong": WRONG}, True, False, ["PART", f"in one first {WRONG}"]),
+        ({"parted": PARTED, "probes": 0}, True, False, ["PART", PARTED]),
     ],
 )
-def test_a_planted_difference_is_seen(
-    loss: float, weight: float, by_hand: bool, agrees: bool, sentence: str, tmp_path: Path
+def test_what_is_said_of_a_pair(
+    compared: dict[str, Any], by_hand: bool, agrees: bool, sentences: list[str]
 ) -> None:
-    folders = [tmp_path / "manual", tmp_path / "autograd"]
-    for folder in folders:
-        folder.mkdir()
-    both = [
-        result("manual", loss, weight, folders[0], by_hand),
-        result("autograd", 0.5, 2.0, folders[1]),
-    ]
-    matched = agreement.pairs(both, lambda r: r.trial.labels["seed"])
-    assert len(matched) == 1
-    said, verdict = agreement.verdict(both, matched)
-    assert verdict is agrees and sentence in said
-    assert agreement.verdict(both[1:], [])[1] is None
+    said, verdict = agreement.verdict([result(compared, by_hand)])
+    assert verdict is agrees
+    assert all(sentence in said for sentence in sentences), said
+
+
+def test_one_close_pair_among_two_is_counted() -> None:
+    said, verdict = agreement.verdict([result({}), result({"parted": PARTED})])
+    assert verdict and "over 1 of 2 trainings" in said and "In 1 of 2 the training" in said
+
+
+def test_with_autograd_alone_there_is_nothing_to_compare() -> None:
+    said, verdict = agreement.verdict([result()])
+    assert verdict is None and "nothing to compare" in said

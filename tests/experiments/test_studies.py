@@ -80,8 +80,10 @@ def test_what_is_finished_is_not_run_again(study: str, fast: Run, start: Begin) 
 def test_the_trials_are_seeded_audited_and_named(study: str, fast: Run) -> None:
     for folder in (fast(study).place / "trials").iterdir():
         record = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        manual = record["labels"]["backprop"] == "manual"
-        assert record["all_by_hand"] is (True if manual else None)
+        assert record["all_by_hand"] is True
+        tuned = record["labels"]["phase"] == "tuning"
+        assert (record["compared"] is None) is tuned
+        assert tuned or (record["compared"]["parted"] is None and record["compared"]["gradients"])
         assert folder.name == f"{record['trial']}-{record['key']}"
         assert record["warnings"] == []
         assert record["versions"]["torch"]

@@ -143,8 +143,12 @@ def test_schedules_step_each_epoch_and_plateaus_follow_the_validation_loss(
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"backprop": "hand"}, ValueError, 'backprop must be "manual" or "autograd", got \'hand\''),
-        ({"loss": "mse"}, ValueError, "loss must be \"CrossEntropyLoss\" or .*, got 'mse'"),
+        ({"backprop": "hand"}, ValueError, "backprop must be .* or \"both\", got 'hand'"),
+        (
+            {"loss": "mse"},
+            ValueError,
+            'loss must be "CrossEntropyLoss", .* or "MSELoss", got \'mse\'',
+        ),
         ({"network": 3}, TypeError, "network must be a callable that builds it, got 3"),
         ({"network": lambda nn: 3}, TypeError, "network must build a torch.nn.Module, got 3"),
         ({"optimizer": "SGD"}, TypeError, "optimizer must be a callable that builds it, got 'SGD'"),
