@@ -300,7 +300,7 @@ def layer_that_the_optimizer_lacks() -> Any:
 # Units.
 
 
-@_plant("dead units", "activation1", "relu", "32 of 32 units", alone=False)
+@_plant("dead units", "activation1", "relu", "32 of 32 units")
 def dead_relus() -> Any:
     model: Any = _mlp()
     nn.init.constant_(model.linear1.bias, -50.0)

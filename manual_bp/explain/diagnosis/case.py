@@ -21,6 +21,7 @@ class Case:
     Attributes:
         modules: By path, the model under "".
         parameters: By name.
+        buffers: By name; those of the watched pass.
         given: The tensors that were handed in, by name: "inputs[0]", "target".
         watch: What was called, and what went through the backward graph.
         loss: The loss.
@@ -31,6 +32,7 @@ class Case:
 
     modules: dict[str, nn.Module]
     parameters: dict[str, nn.Parameter]
+    buffers: dict[str, Tensor]
     given: dict[str, Tensor]
     watch: Watch
     loss: Tensor
@@ -40,12 +42,7 @@ class Case:
     @cached_property
     def names(self) -> dict[int, str]:
         """The names of parameters, buffers and inputs, by id."""
-        buffers = {
-            id(buffer): f"{path}.{name}" if path else name
-            for path, module in self.modules.items()
-            for name, buffer in module._buffers.items()
-            if buffer is not None
-        }
+        buffers = {id(buffer): name for name, buffer in self.buffers.items()}
         given = {id(tensor): name for name, tensor in self.given.items()}
         return buffers | given | {id(p): name for name, p in self.parameters.items()}
 

@@ -43,10 +43,11 @@ def examine(
     modules, parameters = dict(model.named_modules()), dict(model.named_parameters())
     watch = Watch(modules)
     with untouched(model), torch.enable_grad():
+        buffers = dict(model.named_buffers())
         with watch:
             loss = run()
         gradients = _gradients(watch, loss, parameters)
-    case = Case(modules, parameters, dict(given), watch, loss, gradients)
+    case = Case(modules, parameters, buffers, dict(given), watch, loss, gradients)
     sane = is_finite(case) and not any(not p.isfinite().all() for p in parameters.values())
     if optimizer is not None and sane:
 

@@ -21,22 +21,23 @@ def untouched(model: nn.Module) -> Iterator[None]:
     """
     devices = {t.device.index for t in model.parameters() if t.device.type == "cuda"}
     buffers = [
-        (module, name, buffer, buffer.detach().clone())
+        (module, name, buffer)
         for module in model.modules()
         for name, buffer in module._buffers.items()
         if buffer is not None
     ]
+    # Copies in their place: writing the old numbers back would spoil a graph that still needs them.
+    copies: dict[int, Tensor] = {}
+    for module, name, buffer in buffers:
+        module._buffers[name] = copies.setdefault(id(buffer), buffer.detach().clone())
     gradients: list[tuple[Tensor, Tensor | None]] = [(p, p.grad) for p in model.parameters()]
     state = random.getstate()
     with torch.random.fork_rng(devices=[d for d in devices if d is not None]):
         try:
             yield
         finally:
-            with torch.no_grad():
-                for module, name, buffer, before in buffers:
-                    module._buffers[name] = buffer  # some models put a new tensor in its place
-                    if not torch.equal(buffer, before):
-                        buffer.copy_(before)
+            for module, name, buffer in buffers:
+                module._buffers[name] = buffer
             for parameter, gradient in gradients:
                 parameter.grad = gradient
             random.setstate(state)

@@ -48,15 +48,18 @@ _ALONG_CHANNELS = ("conv", "batch_norm", "instance_norm", "group_norm", "pool")
 
 def dead(case: Case) -> Iterator[tuple[Finding, Call]]:
     """ReLU layers of which half the units or more are off for the whole batch, with their call."""
+    inherited: set[int] = set()  # behind a layer that is dead altogether nothing varies any more
     for call, y in _activations(case, _RECTIFYING):
         units = _by_unit(case, call, y)
-        if units is None:
+        if units is None or call.index in inherited:
             continue
         off = (units <= 0).all(1)
         share, n = off.double().mean().item(), units.shape[1]
         if share < DEAD_SHARE or 0.5**n > DEAD_CHANCE:
             continue
         count = int(off.sum())
+        if share == 1:
+            inherited |= case.watch.after(call)
         x = case.inputs(call)[0]
         first = off.nonzero()[:8, 0].tolist()
         yield (

@@ -36,6 +36,10 @@ Key = tuple[int, int]
 
 _SPECS: dict[Callable[..., Any], Spec] = {f: spec for spec in SPECS for f in spec.replaced}
 
+_BY_FILE: dict[str, list[Spec]] = {}
+for _spec in SPECS:
+    _BY_FILE.setdefault(_spec.manual.__module__, []).append(_spec)
+
 # Asked of a tensor, not computed from its numbers.
 _QUESTIONS = frozenset(
     "__get__ __repr__ __format__ __len__ __hash__ __iter__ shape size dim numel element_size stride"
@@ -205,19 +209,22 @@ class Watch(TorchFunctionMode):
             name = getattr(getattr(func, "__self__", None), "__name__", name)
         if name in _QUESTIONS or self._busy:
             return func(*args, **kwargs)
+        self._busy = True  # entered a second time where the model runs itself by_hand()
+        try:
+            return self._record(name, func, args, kwargs)
+        finally:
+            self._busy = False
+
+    def _record(
+        self, name: str, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         inputs = {_key(t): t for t in _tensors((args, kwargs))}
         for key, tensor in inputs.items():
             self._adopt(key, tensor)
         before = {key: self._summary(key, tensor) for key, tensor in inputs.items()}
         wanted = any(t.requires_grad for t in inputs.values())
-        self._busy = True  # entered a second time where the model runs itself by_hand()
-        try:
-            result = func(*args, **kwargs)
-        finally:
-            self._busy = False
-        made = list(_tensors(result))
-        if name in ("__setitem__", "copy_") and args:
-            made = [args[0]]
+        result = func(*args, **kwargs)
+        made = [args[0]] if name in ("__setitem__", "copy_") and args else _tensors(result)
         outputs = {_key(t): t for t in made}
         if not inputs and not outputs:
             return result
@@ -242,18 +249,22 @@ class Watch(TorchFunctionMode):
         return result
 
     def _adopt(self, key: Key, tensor: Tensor) -> None:
-        """Give the node of a user's own Function to the last call of its forward.
+        """Give the node of a Function that was called directly to the last call of its forward.
 
         That call runs without gradients, and gets its node when the Function returns; from then
-        on it goes by the Function's name.
+        on it goes by the name of the Function, or of its spec.
         """
         node, maker = tensor.grad_fn, self._maker.get(key)
         if node is None or node in self._owner or _is_leaf(node):
             return
         if maker is not None and not maker.nodes:
             self._claim(maker, node)
-            maker.name = node.name().removesuffix("Backward")
-            maker.spec, maker.grad_enabled = None, True
+            maker.grad_enabled = True
+            function = getattr(node, "_forward_cls", None)
+            specs = _BY_FILE.get(getattr(function, "__module__", ""), [])
+            if maker.name not in [spec.name for spec in specs]:
+                maker.spec = specs[0] if len(specs) == 1 else None
+                maker.name = maker.spec.name if maker.spec else node.name().removesuffix("Backward")
 
     def _summary(self, key: Key, tensor: Tensor) -> Summary:
         # The calls keep every tensor alive, so that an id stays that of one tensor.

@@ -40,7 +40,7 @@ def zero_gradient(case: Case, explained: Collection[int]) -> Iterator[Finding]:
             continue  # the bias before a BatchNorm: a sum that cancels
         passage = _end(case, name)
         call = passage.call if passage else None
-        if call is not None and (call.index in explained or _will_pass(case, call)):
+        if call is not None and (_explained(case, call, explained) or _will_pass(case, call)):
             continue
         groups.setdefault(call.index if call else -1, []).append(name)
     for index, names in groups.items():
@@ -75,6 +75,18 @@ def _end(case: Case, name: str) -> Passage | None:
 
 def _is(node: Any, parameter: nn.Parameter, leading: set[Any]) -> bool:
     return node is not None and (node in leading or getattr(node, "variable", None) is parameter)
+
+
+def _explained(case: Case, call: Call, explained: Collection[int]) -> bool:
+    """Whether the call is told already, or takes the zeros that one of those makes."""
+    if call.index in explained:
+        return True
+    for key in call.inputs:
+        maker, summary = case.watch.made(key), call.summaries[key]
+        if maker is not None and summary.zeros == summary.size:
+            if _explained(case, maker, explained):
+                return True
+    return False
 
 
 def _will_pass(case: Case, call: Call) -> bool:
