@@ -80,8 +80,7 @@ def _seeded(f: Callable[..., Any], *args: Any) -> Any:
 def _gradients(f: Callable[..., Any], args: tuple[Any, ...]) -> list[Tensor | None]:
     """Gradients under cotangents that depend on the outputs' shapes alone."""
     outputs = _tensors(_seeded(f, *args))
-    draw = Draw(7, outputs[0].dtype, outputs[0].device)
-    cotangents = [draw.fixed(*y.shape) for y in outputs]
+    cotangents = [Draw(7 + i, y.dtype, y.device).fixed(*y.shape) for i, y in enumerate(outputs)]
     wanted = _differentiated(args)
     return list(torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True))
 

@@ -40,6 +40,7 @@ FILES = (
     "masked_scatter",
     "matmul",
     "matrix_exp",
+    "matrix_norm",
     "mul",
     "nan_to_num",
     "narrow",

@@ -92,50 +92,6 @@ def vector_norm(
     return VectorNormFunction.apply(x, ord, dim, keepdim, dtype)
 
 
-def norm(
-    input: Tensor,
-    p: Any = "fro",
-    dim: Any = None,
-    keepdim: bool = False,
-    out: Tensor | None = None,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    """The p-norm; as ``torch.norm``. What is no vector norm is left to autograd.
-
-    Args:
-        input: any shape, floating-point
-        p: order, "fro" and None for 2; "nuc" is left to autograd
-        dim: an axis, several, or None for all
-        keepdim: leave the axes in place, with size 1
-        out: where to write to, without gradients
-        dtype: cast to first
-    """
-    of_matrix = p == "nuc" or (p == "fro" and isinstance(dim, (tuple, list)) and len(dim) > 2)
-    if of_matrix or out is not None:
-        return torch.norm(input, p, dim, keepdim, out, dtype)
-    order = 2 if p in ("fro", None) else p
-    return vector_norm(input, order, dim, keepdim, dtype=dtype)
-
-
-def linalg_norm(
-    A: Tensor,
-    ord: Any = None,
-    dim: Any = None,
-    keepdim: bool = False,
-    *,
-    dtype: torch.dtype | None = None,
-) -> Tensor:
-    """As ``torch.linalg.norm``; norms of matrices other than Frobenius' are left to autograd."""
-    vectors = ord is None or isinstance(dim, int) or (dim is None and A.dim() == 1)
-    if isinstance(dim, (tuple, list)) and len(dim) == 1:
-        vectors = True
-    if ord == "fro" and (dim is None or len(dim) == 2) and not vectors:
-        return vector_norm(A, 2, dim, keepdim, dtype=dtype)
-    if not vectors or isinstance(ord, str):
-        return torch.linalg.norm(A, ord, dim, keepdim, dtype=dtype)
-    return vector_norm(A, 2 if ord is None else ord, dim, keepdim, dtype=dtype)
-
-
 def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3))
     yield sample(draw(4, 3), 1, 0, label="p = 1, an axis")
@@ -145,17 +101,6 @@ def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3), math.inf, 1, label="p = inf")
     yield sample(draw.values(1.0, -2.0, 2.0), math.inf, label="p = inf, ties", smooth=False)
     yield sample(draw.values(0.0, 0.0, 0.0), label="zeros", smooth=False)
-
-
-def _norm_samples(draw: Draw) -> Iterator[Sample]:
-    yield sample(draw(4, 3))
-    yield sample(draw(4, 3), p=1, dim=0, keepdim=True, label="p = 1, an axis kept")
-
-
-def _linalg_samples(draw: Draw) -> Iterator[Sample]:
-    yield sample(draw(4, 3))
-    yield sample(draw(4, 3), "fro", label="of a matrix")
-    yield sample(draw(4, 3), 1, 0, label="p = 1, an axis")
 
 
 def _refused(draw: Draw) -> Iterator[Sample]:
@@ -173,21 +118,4 @@ VECTOR_NORM = Spec(
     native=torch.linalg.vector_norm,
     samples=_samples,
     refused=_refused,
-)
-NORM = Spec(
-    name="norm",
-    formula=_FORMULA,
-    gradient=_GRADIENT,
-    manual=norm,
-    native=torch.norm,
-    overrides=(torch.Tensor.norm,),
-    samples=_norm_samples,
-)
-LINALG_NORM = Spec(
-    name="linalg_norm",
-    formula=_FORMULA,
-    gradient=_GRADIENT,
-    manual=linalg_norm,
-    native=torch.linalg.norm,
-    samples=_linalg_samples,
 )
