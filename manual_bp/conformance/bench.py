@@ -11,14 +11,23 @@ from torch import Tensor
 
 from manual_bp.conformance.call import Call, is_differentiable
 from manual_bp.conformance.compare import largest
+from manual_bp.conformance.fresh import fresh
 from manual_bp.conformance.layouts import lay_out
 from manual_bp.conformance.run import Forward, Raised
+from manual_bp.conformance.untouched import same
 
 if TYPE_CHECKING:
     from manual_bp.conformance.resize import Axis
 
 __all__ = ["Bench", "LeftOut"]
 
+
+# Examples are drawn under small seeds: a cotangent under the same one would be the input itself,
+# and a gradient that is orthogonal to the input, as of a normalisation, would vanish.
+_APART = 0x5EED_0000
+
+# A gradient that is smaller, beside what it is made of, is rounding and nothing else.
+_NOTHING = 1e-13
 
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
@@ -54,7 +63,7 @@ class Bench:
         floats = [call.leaves[i].dtype for i in call.floating]
         self.eps = max((torch.finfo(dtype).eps for dtype in floats), default=2.0**-52)
         self.agreement: dict[str, tuple[float, float]] = {}
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(seed + _APART)
         self.explicit = bool(call.needs)
         self.call = call if call.needs else call.with_needs(self._find_needs(call))
 
@@ -115,9 +124,24 @@ class Bench:
 
     @cached_property
     def scales(self) -> dict[int, float]:
-        """Size of each gradient in the example call, under a cotangent of size one."""
+        """Size of each gradient in the example call, under a cotangent of size one.
+
+        An example may sit where the gradient vanishes, as the cosine of parallel vectors does:
+        then it is the size at the same numbers in another order. Where that vanishes too, as for
+        the sum of a softmax, it is the size of output over input, of which only rounding is left.
+        """
+        here, nearby = self._sizes(self.call), self._sizes(fresh(self, self.call))
+        scales = {}
+        for i in here | nearby:
+            size = max(here.get(i, 0.0), nearby.get(i, 0.0))
+            natural = max(self._output_scales, default=0.0) / (largest(self.call.leaves[i]) or 1.0)
+            scales[i] = size if size > _NOTHING * natural else natural
+        return scales
+
+    def _sizes(self, call: Call) -> dict[int, float]:
+        """Size of the reference's gradients, under a cotangent of size one."""
         try:
-            forward = Forward(self.reference, self.call, self.seed)
+            forward = Forward(self.reference, call, self.seed)
             grads = forward.backward(self.cotangents(forward.outputs))
         except Raised:
             return {}
@@ -167,6 +191,42 @@ class Bench:
             if type(leaf) is int and name.endswith("]")
         ]
         return len(whole) > 1 or bool(whole and parts)
+
+    @cached_property
+    def written(self) -> frozenset[int]:
+        """Inputs that the reference itself writes into, such as running statistics."""
+        try:
+            made = Forward(self.reference, self.call, self.seed).made.leaves
+        except Raised:
+            return frozenset()
+        before = self.call.leaves
+        return frozenset(
+            i for i in self.call.tensors if made[i]._version > 0 or not same(made[i], before[i])
+        )
+
+    @cached_property
+    def indices(self) -> frozenset[int]:
+        """Whole numbers that point into something: the reference refuses one that is too large.
+
+        Counts, lengths and exponents may be any number, and cost memory and time when they are.
+        """
+        call = self.call
+        if self.structured:
+            return frozenset()
+        beyond = 1 + max((size for i in call.tensors for size in call.leaves[i].shape), default=0)
+        found = []
+        for i in call.tensors:
+            leaf = call.leaves[i]
+            if leaf.dtype not in _WHOLE or not leaf.numel():
+                continue
+            if leaf.is_cuda:  # where such an index ends the process
+                found.append(i)
+                continue
+            try:
+                Forward(self.reference, call.with_leaf(i, torch.full_like(leaf, beyond)), self.seed)
+            except Raised:
+                found.append(i)
+        return frozenset(found)
 
     @cached_property
     def axes(self) -> list[Axis]:

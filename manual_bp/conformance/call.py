@@ -77,7 +77,7 @@ class Call:
         )
         keywords = {key: take(value, key) for key, value in kwargs.items()}
         needs = frozenset(
-            i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor) and leaf.requires_grad
+            i for i, leaf in enumerate(leaves) if _is_plain(leaf) and leaf.requires_grad
         )
         return cls(
             tuple(leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves),
@@ -89,8 +89,8 @@ class Call:
 
     @property
     def tensors(self) -> tuple[int, ...]:
-        """Indices of the leaves that are tensors."""
-        return tuple(i for i, leaf in enumerate(self.leaves) if isinstance(leaf, Tensor))
+        """Indices of the leaves that are tensors; sparse and nested ones are left as they are."""
+        return tuple(i for i, leaf in enumerate(self.leaves) if _is_plain(leaf))
 
     @property
     def floating(self) -> tuple[int, ...]:
@@ -197,6 +197,14 @@ def _fill(part: Any, made: list[Any]) -> Any:
     if hasattr(part, "_fields"):
         return type(part)(*filled)
     return tuple(filled) if isinstance(part, tuple) else filled
+
+
+def _is_plain(value: Any) -> bool:
+    return (
+        isinstance(value, Tensor)
+        and value.layout is torch.strided
+        and not (value.is_nested or value.is_quantized)
+    )
 
 
 def is_differentiable(value: Any) -> bool:

@@ -30,7 +30,8 @@ from manual_bp.conformance.report import (
     Problem,
     Report,
 )
-from manual_bp.conformance.run import keep_random_state
+from manual_bp.conformance.run import Forward, Raised, keep_random_state
+from manual_bp.conformance.settings import one_thread
 from manual_bp.conformance.shrink import shown_values, shrink
 from manual_bp.conformance.watchdog import TookTooLong, Watchdog
 
@@ -55,7 +56,7 @@ def check(
     probes: Collection[str] | None = None,
     skip: Collection[str] = (),
     transforms: bool = False,
-    dtype: torch.dtype = torch.float64,
+    dtype: torch.dtype | None = None,
     rtol: float | None = None,
     keep_going: bool = False,
     fail_fast: bool = False,
@@ -81,7 +82,8 @@ def check(
         probes: Names of the probes to run; all the usual ones where None.
         skip: Names of probes to leave out.
         transforms: Also run those for torch.func, autocast and torch.compile.
-        dtype: Of the comparison.
+        dtype: Of the comparison; float64 where None, or that of the example where ``manual``
+            takes no other, as a kernel compiled for float32.
         rtol: Largest difference that is accepted, relative to the largest element: 1e-10 in
             float64 by default, and what rounding needs in other dtypes.
         keep_going: Run all probes even where the example call itself is wrong.
@@ -103,13 +105,16 @@ def check(
     """
     chosen = _choose(probes, skip, transforms)
     manual, autograd, inputs, given = as_functions(manual, autograd, inputs, kwargs or {})
-    call = Call.of(inputs, given, parameter_names(manual, autograd)).to(dtype)
+    call = Call.of(inputs, given, parameter_names(manual, autograd))
     results: list[ProbeResult] = []
     quiet = warnings.catch_warnings()
-    with keep_random_state(), torch.enable_grad(), quiet, Watchdog() as watchdog:
+    with one_thread(), keep_random_state(), torch.enable_grad(), quiet, Watchdog() as watchdog:
         # Derived calls are made on purpose with what deserves a warning (broadcast losses).
         warnings.simplefilter("ignore")
-        bench = Bench(manual, autograd, call, rtol=rtol or _RTOL[dtype], seed=seed)
+        note = ""
+        if dtype is None:
+            dtype, note = _dtype(manual, call, seed, watchdog.limit, timeout)
+        bench = Bench(manual, autograd, call.to(dtype), rtol=rtol or _RTOL[dtype], seed=seed)
         stop = ""
         for probe in chosen:
             if stop:
@@ -129,7 +134,40 @@ def check(
         seed=seed,
         probes=tuple(results),
         agreement=dict(bench.agreement),
+        note=note,
     )
+
+
+def _dtype(
+    manual: Callable[..., Any], call: Call, seed: int, limit: Limit, timeout: float
+) -> tuple[torch.dtype, str]:
+    """The dtype to compare in, and what there is to say about it."""
+    given = {call.leaves[i].real.dtype for i in call.floating}
+    if given <= {torch.float64} or len(given) > 1:
+        return torch.float64, ""
+    own = given.pop()
+    refusal = _refusal(manual, call.to(torch.float64), seed, limit, timeout)
+    if not refusal or own not in _RTOL or _refusal(manual, call, seed, limit, timeout):
+        return torch.float64, ""
+    name = str(own).removeprefix("torch.")
+    return own, f"compared in {name}, which sees less: float64 is refused ({refusal})"
+
+
+def _refusal(
+    manual: Callable[..., Any], call: Call, seed: int, limit: Limit, timeout: float
+) -> str:
+    """What a call, or its backward, raises; empty where it goes through."""
+    try:
+        with limit(timeout):
+            forward = Forward(manual, call, seed)
+            forward.backward(
+                [torch.ones_like(y) if y.requires_grad else None for y in forward.outputs]
+            )
+    except Raised as raised:
+        return raised.message
+    except TookTooLong:
+        return f"it does not end within {timeout:g} s"
+    return ""
 
 
 def assert_equivalent(

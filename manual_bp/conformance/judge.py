@@ -25,6 +25,9 @@ from manual_bp.conformance.untouched import modified, unsettled
 
 __all__ = ["judge", "raised_problem", "try_manual"]
 
+# A result that an ulp moves by more than this is one of many, and no more right than another.
+_DECIDED = 1e-4
+
 
 def raised_problem(raised: Raised) -> Problem:
     """A function under test that raised where the reference did not."""
@@ -59,6 +62,8 @@ def judge(bench: Bench, call: Call, terms: Terms) -> list[Problem]:
     if problems and not own_numbers:
         if terms.output_may_differ:
             raise LeftOut("the outputs differ already")
+        if terms.extreme:
+            _insist_conditioned(bench, call, native)
         _insist_decided(bench, call, native)
         return problems
     drawn = _draw_cotangents(bench, native, terms)
@@ -84,6 +89,8 @@ def judge(bench: Bench, call: Call, terms: Terms) -> list[Problem]:
     if not wrong and call is bench.call:
         bench.agreement |= _agreement(call, got, expected)
     if any(problem.mismatch for problem in wrong):
+        if terms.extreme:
+            _insist_conditioned(bench, call, native, [laid_out(g, terms) for g in drawn], expected)
         _insist_decided(bench, call, native, [laid_out(g, terms) for g in drawn], expected)
     known = _known(call, native, drawn, expected)
     return [replace(problem, known=known) for problem in wrong] + problems
@@ -119,6 +126,34 @@ def _known(
             known["grad_output" if single else f"grad_output {k}"] = g.detach()
     known |= {f"gradient of {call.names[i]}": g for i, g in grads.items() if g is not None}
     return known
+
+
+def _insist_conditioned(
+    bench: Bench,
+    call: Call,
+    native: Forward,
+    cotangents: Sequence[Tensor | None] = (),
+    grads: dict[int, Tensor | None] | None = None,
+) -> None:
+    """Leave a case out where the last digit of the inputs decides the result, as in sin(1e18).
+
+    Raises:
+        LeftOut: where inputs that are moved by an ulp have another result altogether.
+    """
+    moved = bench.refer(call.with_leaves({i: _nudged(call.leaves[i]) for i in call.floating}))
+    pairs = list(zip(native.outputs, moved.outputs, strict=True))
+    if grads is not None:
+        try:
+            got = moved.backward(cotangents)
+        except Raised:
+            return
+        pairs += [(a, b) for i, a in grads.items() if a is not None and (b := got[i]) is not None]
+    if any(differ(b, a, rtol=_DECIDED, scale=largest(a)) for a, b in pairs):
+        raise LeftOut("the last digit of the inputs decides the result")
+
+
+def _nudged(x: Tensor) -> Tensor:
+    return x * (1 + torch.finfo(x.dtype).eps)
 
 
 def _insist_decided(

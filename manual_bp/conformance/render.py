@@ -65,6 +65,8 @@ def _head(report: Report) -> Iterator[list[Piece]]:
     verdict, style = ("passed", "bold green") if report.passed else ("FAILED", "bold red")
     yield [(f"{report.manual} against {report.reference}: ", "bold"), (verdict, style)]
     yield [(f"  called with {report.call}", "")]
+    if report.note:
+        yield [(f"  {report.note}", "bold yellow")]
     yield []
 
 

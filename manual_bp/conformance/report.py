@@ -128,6 +128,7 @@ class Report:
         agreement: For each output and gradient of the example call, the largest difference over
             the largest element, and in units of the last place.
         probes: The results, in the order in which the probes ran.
+        note: What else there is to know about the comparison.
     """
 
     manual: str
@@ -136,6 +137,7 @@ class Report:
     seed: int
     probes: tuple[ProbeResult, ...]
     agreement: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def passed(self) -> bool:
@@ -162,6 +164,7 @@ class Report:
             "autograd": self.reference,
             "call": self.call,
             "seed": self.seed,
+            "note": self.note,
             "passed": self.passed,
             "seconds": round(self.seconds, 4),
             "agreement": {

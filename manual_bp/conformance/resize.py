@@ -128,9 +128,9 @@ def _on_simplex(example: Tensor, x: Tensor, dim: int) -> Tensor:
 def spread_indices(bench: Bench, call: Call, size: int) -> Call:
     """The call with its index tensors drawn from [0, size); negative entries stay."""
     leaves = {}
-    for i in call.tensors:
+    for i in bench.indices:
         index = call.leaves[i]
-        if index.dtype in (torch.int64, torch.int32) and index.numel():
+        if index.numel():
             drawn = bench.integers(0, size, index.shape).to(index)
             drawn.view(-1)[0] = size - 1
             leaves[i] = torch.where(index < 0, index, drawn)

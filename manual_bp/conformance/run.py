@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from manual_bp.conformance.call import Call, Made, flat_tensors
+from manual_bp.conformance.settings import Settings
 from manual_bp.conformance.watchdog import TookTooLong
 
-__all__ = ["Forward", "Raised", "keep_random_state", "seed_all"]
+__all__ = ["Forward", "Raised", "dense", "keep_random_state", "seed_all"]
 
 
 class Raised(Exception):
@@ -76,16 +77,9 @@ def keep_random_state() -> Iterator[None]:
             random.setstate(python_state)
 
 
-def _put_right(mode: bool, dtype: torch.dtype) -> list[str]:
-    """Undo what a call did to global settings, and say what it was."""
-    changes = []
-    if torch.is_grad_enabled() != mode:
-        torch.set_grad_enabled(mode)
-        changes.append(f"leaves gradients switched {'off' if mode else 'on'} for its caller")
-    if torch.get_default_dtype() != dtype:
-        changes.append(f"leaves {torch.get_default_dtype()} as the default dtype")
-        torch.set_default_dtype(dtype)
-    return changes
+def dense(x: Tensor) -> Tensor:
+    """A sparse tensor as a dense one, any other as it is: what counts is the numbers."""
+    return x if x.layout is torch.strided else x.to_dense()
 
 
 class Forward:
@@ -99,7 +93,8 @@ class Forward:
     Attributes:
         outputs: The tensors of its result.
         drew: Whether it drew random numbers.
-        left_behind: Global settings that it changed, as phrases; they are put right again.
+        left_behind: Global settings that it or its backward changed, as phrases; they are put
+            back at once.
 
     Raises:
         Raised: when the call raises, with phase ``forward``.
@@ -110,7 +105,7 @@ class Forward:
         self.made: Made = call.make()
         seed_all(seed)
         before = torch.default_generator.get_state()
-        mode, dtype = torch.is_grad_enabled(), torch.get_default_dtype()
+        settings = Settings()
         try:
             result = function(*self.made.args, **self.made.kwargs)
         except TookTooLong:
@@ -118,9 +113,9 @@ class Forward:
         except Exception as error:
             raise Raised("forward", error) from None
         finally:
-            self.left_behind = _put_right(mode, dtype)
+            self.left_behind = settings.put_back()
         self.drew = not torch.equal(before, torch.default_generator.get_state())
-        self.outputs = flat_tensors(result)
+        self.outputs = [dense(y) for y in flat_tensors(result)]
         self.differentiable = [i for i, output in enumerate(self.outputs) if output.requires_grad]
 
     @property
@@ -152,17 +147,37 @@ class Forward:
         ]
         if not used or not self.call.needs:
             return dict.fromkeys(sorted(self.call.needs))
+        settings = Settings()
         try:
-            grads = torch.autograd.grad(
-                [output for output, _ in used],
-                self.needed,
-                [cotangent for _, cotangent in used],
-                retain_graph=retain_graph or create_graph,
-                create_graph=create_graph,
-                allow_unused=True,
-            )
+            grads = self._differentiate(used, retain_graph or create_graph, create_graph)
         except TookTooLong:
             raise
         except Exception as error:
             raise Raised("backward", error) from None
-        return dict(zip(sorted(self.call.needs), grads, strict=True))
+        finally:
+            self.left_behind += settings.put_back()
+        found = (None if grad is None else dense(grad) for grad in grads)
+        return dict(zip(sorted(self.call.needs), found, strict=True))
+
+    def _differentiate(
+        self, used: Sequence[tuple[Tensor, Tensor]], retain_graph: bool, create_graph: bool
+    ) -> Sequence[Tensor | None]:
+        outputs, cotangents = [y for y, _ in used], [g for _, g in used]
+        try:
+            return torch.autograd.grad(
+                outputs,
+                self.needed,
+                cotangents,
+                retain_graph=retain_graph,
+                create_graph=create_graph,
+                allow_unused=True,
+            )
+        except RuntimeError as error:
+            # A checkpoint of the old kind knows backward() only.
+            if create_graph or "use_reentrant" not in str(error):
+                raise
+        torch.autograd.backward(outputs, cotangents, retain_graph=retain_graph)
+        grads = [leaf.grad for leaf in self.needed]
+        for leaf in self.needed:
+            leaf.grad = None
+        return grads

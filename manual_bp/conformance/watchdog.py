@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import ctypes
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,7 +23,9 @@ class Watchdog:
     """Looks on from a thread of its own, and raises in the one that made it.
 
     The exception arrives between two bytecodes: a loop in Python ends, a single call into C that
-    never returns does not.
+    never returns does not. It never arrives in the middle of an import, which would leave half a
+    module behind: the first use of some of PyTorch's functions imports a great deal, and gets
+    its time anew.
 
     Example:
         >>> with Watchdog() as watchdog, watchdog.limit(10):
@@ -32,6 +35,7 @@ class Watchdog:
     def __init__(self) -> None:
         self._watched = threading.get_ident()
         self._lock = threading.Lock()
+        self._seconds = 0.0
         self._deadline = float("inf")
         self._closed = False
 
@@ -46,6 +50,7 @@ class Watchdog:
     @contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
         """Raise :class:`TookTooLong` when the body takes longer."""
+        self._seconds = seconds
         self._deadline = time.monotonic() + seconds
         try:
             yield
@@ -57,7 +62,19 @@ class Watchdog:
         while not self._closed:
             time.sleep(_GLANCE)
             with self._lock:
-                if time.monotonic() > self._deadline:
+                if time.monotonic() <= self._deadline:
+                    continue
+                if self._imports():
+                    self._deadline = time.monotonic() + self._seconds
+                else:
                     self._deadline = float("inf")
                     thread, error = ctypes.c_ulong(self._watched), ctypes.py_object(TookTooLong)
                     ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error)
+
+    def _imports(self) -> bool:
+        frame = sys._current_frames().get(self._watched)
+        while frame is not None:
+            if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+                return True
+            frame = frame.f_back
+        return False

@@ -36,6 +36,7 @@ SEES = {
     "float32": "variance: one pass, cancels at a large mean",
     "bfloat16": "rms norm: weight gradient accumulated in the input's precision",
     "float16": "group norm: float16 gradients rounded to bfloat16",
+    "float16 range": "rms norm: squares overflow in float16",
 }
 
 

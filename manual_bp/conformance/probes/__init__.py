@@ -12,6 +12,7 @@ from manual_bp.conformance.probes.calls import (
     two_calls,
 )
 from manual_bp.conformance.probes.discrete import indices, masks, options
+from manual_bp.conformance.probes.half_range import float16_range
 from manual_bp.conformance.probes.memory import aliases, kept_alive
 from manual_bp.conformance.probes.precision import bfloat16, float16, float32
 from manual_bp.conformance.probes.second import second_order
@@ -50,6 +51,7 @@ PROBES: tuple[Probe, ...] = (
     float32,
     bfloat16,
     float16,
+    float16_range,
     functional_grad,
     vmap,
     jvp,

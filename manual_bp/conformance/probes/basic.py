@@ -10,13 +10,15 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from manual_bp.conformance.bench import Bench
+from manual_bp.conformance.bench import Bench, LeftOut
 from manual_bp.conformance.call import Call
 from manual_bp.conformance.judge import judge as judge_call
+from manual_bp.conformance.judge import raised_problem, try_manual
 from manual_bp.conformance.layouts import COTANGENT_LAYOUTS, INPUT_LAYOUTS, repeats, suits
 from manual_bp.conformance.probe import Case, case, probe
 from manual_bp.conformance.report import Problem
 from manual_bp.conformance.results import Terms
+from manual_bp.conformance.run import Raised
 
 __all__ = ["cotangents", "example", "frozen", "layouts", "outputs"]
 
@@ -67,7 +69,8 @@ def cotangents(bench: Bench) -> Iterator[Case]:
 
     A kernel that assumes contiguous gradients reads the wrong numbers after a transpose, a narrow
     or an expand: pytorch#194719, pytorch#195210, flash-attention#355, FlagGems#5212. A backward is
-    linear in its cotangent; one that clips or normalises is not.
+    linear in its cotangent; one that clips or normalises is not, and one that replaces NaN hides
+    the overflow that a loss scaler looks for.
     """
     hint = "The backward depends on the strides of grad_output: index it, or make it contiguous."
     found = [y for y in bench.outputs() if y.requires_grad]
@@ -77,6 +80,10 @@ def cotangents(bench: Bench) -> Iterator[Case]:
     hint = "A gradient is linear in grad_output: nothing may be clipped, rounded or divided by it."
     for label, change in _changes(bench).items():
         yield case(f"cotangent {label}", bench.call, hint, change=change)
+    hint = "An overflow has to reach whoever looks for it: replace neither NaN nor infinity."
+    for value in (float("nan"), float("inf")):
+        judge = partial(_judge_swallowed, value=value)
+        yield Case(f"cotangent of {value}", bench.call, judge, hint, shrinks=False)
 
 
 def _changes(bench: Bench) -> dict[str, Callable[[Tensor], Tensor]]:
@@ -100,6 +107,33 @@ def _changes(bench: Bench) -> dict[str, Callable[[Tensor], Tensor]]:
     }
 
 
+def _judge_swallowed(bench: Bench, call: Call, value: float) -> list[Problem]:
+    """Gradients that are finite everywhere, where autograd's show what came from above."""
+    native = bench.refer(call)
+    given = [
+        None if g is None else torch.full_like(g, value) for g in bench.cotangents(native.outputs)
+    ]
+    manual = try_manual(bench, call)
+    if isinstance(manual, Problem):
+        return [manual]
+    try:
+        expected = native.backward(given)
+    except Raised as raised:
+        raise LeftOut(f"the reference has no backward for it ({raised.message})") from None
+    try:
+        got = manual.backward(given)
+    except Raised as raised:
+        return [raised_problem(raised)]
+    text = f"is finite although grad_output is {value}; autograd's is not"
+    return [
+        Problem("swallowed", f"gradient of {call.names[i]}", text)
+        for i, reference in expected.items()
+        if reference is not None
+        and not bool(reference.isfinite().all())
+        and ((grad := got[i]) is None or bool(grad.isfinite().all()))
+    ]
+
+
 def _judge_repeated(bench: Bench, call: Call) -> list[Problem]:
     """Tell memory that is shared from elements that are equal."""
     problems = judge_call(bench, call, Terms())
@@ -118,8 +152,9 @@ def layouts(bench: Bench) -> Iterator[Case]:
     """
     hint = "The result depends on the strides of an input: index it, or make it contiguous."
     chosen = bench.call.floating if bench.structured else bench.call.tensors
+    once = [i for i in chosen if i not in bench.written]  # each element in one place only
     for layout in INPUT_LAYOUTS:
-        call = bench.call.with_layout(layout, chosen)
+        call = bench.call.with_layout(layout, once if repeats(layout) else chosen)
         if call.layouts != bench.call.layouts:
             judge = _judge_repeated if repeats(layout) else partial(judge_call, terms=Terms())
             yield Case(f"inputs {layout}", call, judge, hint)

@@ -10,35 +10,16 @@ from torch import Tensor
 
 from manual_bp.conformance.bench import Bench, LeftOut
 from manual_bp.conformance.call import Call, is_differentiable
-from manual_bp.conformance.domain import Domain
+from manual_bp.conformance.fresh import fresh
 from manual_bp.conformance.judge import raised_problem, try_manual
 from manual_bp.conformance.probe import Case, case, probe
 from manual_bp.conformance.report import Problem
 from manual_bp.conformance.results import Terms, compare_gradients, compare_outputs
-from manual_bp.conformance.run import Raised
+from manual_bp.conformance.run import Raised, dense
 
 __all__ = ["modes", "overwritten", "same_tensor", "two_backwards", "two_calls"]
 
 Grads = dict[int, Tensor | None]
-
-
-def fresh(bench: Bench, call: Call) -> Call:
-    """The call with other values, of the kind that the example shows."""
-    leaves = {}
-    for i in call.tensors:
-        x = call.leaves[i]
-        if not x.numel() or (bench.structured and not is_differentiable(x)):
-            continue
-        if is_differentiable(x) and Domain.of(x) not in (Domain.CATEGORICAL, Domain.SIMPLEX):
-            first, second = (x.reshape(-1)[_shuffled(bench, x.numel(), x)] for _ in range(2))
-            leaves[i] = (0.7 * first + 0.3 * second).view(x.shape)
-        elif x.dim():
-            leaves[i] = x.index_select(0, _shuffled(bench, x.shape[0], x))
-    return call.with_leaves(leaves)
-
-
-def _shuffled(bench: Bench, count: int, like: Tensor) -> Tensor:
-    return torch.randperm(count, generator=bench.generator).to(like.device)
 
 
 def _expected(bench: Bench, call: Call, cotangents: Sequence[Tensor | None]) -> Grads:
@@ -173,7 +154,7 @@ def _accumulated(bench: Bench, call: Call) -> list[Problem]:
         raise
     except Exception as error:
         return [raised_problem(Raised("backward", error))]
-    got = {i: leaves[i].grad for i in call.needs}
+    got = {i: None if leaves[i].grad is None else dense(leaves[i].grad) for i in call.needs}
     both = [
         None if a is None or b is None else a.abs() + b.abs()
         for a, b in zip(*cotangents, strict=True)

@@ -21,8 +21,9 @@ def indices(bench: Bench) -> Iterator[Case]:
     """Indices repeated, all equal, first and last, and equal to an option such as padding_idx.
 
     Assigning where gradients of repeated rows have to add up: tt-metal#6232, FlagGems#4295. The
-    row of padding_idx gets no gradient: pytorch#26302. Derived indices stay in the range that the
-    example shows.
+    row of padding_idx gets no gradient: pytorch#26302. Where the reference counts negative indices
+    from the end, or takes integers of another width, so must the backward: pytorch#93950,
+    pytorch#188467.
     """
     hint = "Gradients of repeated indices add up (index_add, accumulate=True), except padding."
     for i in bench.call.tensors:
@@ -35,6 +36,10 @@ def indices(bench: Bench) -> Iterator[Case]:
         for label, values in _variants(bench, index).items():
             call = bench.call.with_leaf(i, values)
             yield case(f"{name} {label}", call, hint, may_refuse="in words")
+        if i in bench.indices and not index.is_cuda:
+            for label, values in _other_kinds(bench, index).items():
+                call = bench.call.with_leaf(i, values)
+                yield case(f"{name} {label}", call, hint, may_refuse="always")
 
 
 def _variants(bench: Bench, index: Tensor) -> dict[str, Tensor]:
@@ -65,6 +70,18 @@ def _variants(bench: Bench, index: Tensor) -> dict[str, Tensor]:
         special.view(-1)[:: 2 if len(flat) > 1 else 1] = option
         variants[f"equal to {option} in places"] = special
     return variants
+
+
+def _other_kinds(bench: Bench, index: Tensor) -> dict[str, Tensor]:
+    """The same indices in another integer type, and counted from the end."""
+    width = torch.int32 if index.dtype == torch.int64 else torch.int64
+    kinds = {f"as {str(width).removeprefix('torch.')}": index.to(width)}
+    every_other = torch.arange(index.numel(), device=index.device).view(index.shape) % 2 == 0
+    for size in _sizes(bench):
+        if size > int(index.max()) and int(index.min()) >= 0:
+            counted = torch.where(every_other, index - size, index)
+            kinds[f"counted from the end of {size} in places"] = counted
+    return kinds
 
 
 def _sizes(bench: Bench) -> list[int]:

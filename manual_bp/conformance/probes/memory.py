@@ -109,11 +109,15 @@ def _hit_by_accumulated(forward: Forward, cotangents: list[Tensor | None]) -> li
         return []  # said by other probes
     names = {i: f"gradient of {forward.call.names[i]}" for i in sorted(forward.call.needs)}
     grads = {i: forward.made.leaves[i].grad for i in names}
-    tensors = {names[i]: grad for i, grad in grads.items() if grad is not None}
+    tensors = {
+        names[i]: grad
+        for i, grad in grads.items()
+        if grad is not None and grad.layout is torch.strided
+    }
     tensors |= {f"grad_output {k}": g for k, (_, g) in enumerate(pairs)}
     hits = []
     for i, grad in grads.items():
-        if grad is None or not grad.numel():
+        if grad is None or not grad.numel() or grad.layout is not torch.strided:
             continue
         before = {name: tensor.clone() for name, tensor in tensors.items()}
         grad.fill_(7.25 + i)

@@ -206,10 +206,12 @@ def extremes(bench: Bench) -> Iterator[Case]:
         names = _names(bench, chosen)
         for scale in _SCALES:
             call = _vary(bench, chosen, partial(torch.mul, other=scale))
-            yield case(f"{names} times {scale:g}", call, hint, rtol=CLOSE, finite=True)
+            label = f"{names} times {scale:g}"
+            yield case(label, call, hint, rtol=CLOSE, finite=True, extreme=True)
         for offset in (1e4, 1e6):
             call = _vary(bench, chosen, partial(torch.add, other=offset))
-            yield case(f"{names} plus {offset:g}", call, hint, rtol=CLOSE, finite=True)
+            label = f"{names} plus {offset:g}"
+            yield case(label, call, hint, rtol=CLOSE, finite=True, extreme=True)
     for chosen in _groups(bench):
         for infinite in (float("-inf"), float("inf")):
             if len(chosen) == 1:

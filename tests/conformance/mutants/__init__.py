@@ -6,16 +6,22 @@ alone. :data:`WRONG` and :data:`RIGHT` list them, each with its source.
 
 from . import (
     arguments,
+    fields,
     graph,
     indexing,
     losses,
     memory,
     norms,
+    numbers,
+    options,
+    outside,
     precision,
     right_functions,
     shapes,
+    state,
     torch_own,
     values,
+    whole_numbers,
 )
 from .catalogue import RIGHT, WRONG, Entry
 
@@ -23,14 +29,20 @@ __all__ = ["RIGHT", "WRONG", "Entry"]
 
 _WRITTEN_IN = (
     arguments,
+    fields,
     graph,
     indexing,
     losses,
     memory,
     norms,
+    numbers,
+    options,
+    outside,
     precision,
     right_functions,
     shapes,
+    state,
     torch_own,
     values,
+    whole_numbers,
 )
