@@ -4,11 +4,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: run test test-all bench docs lint check clean
+.PHONY: run studies test test-all bench docs lint check clean
 .DEFAULT_GOAL := run
 
 run: $(READY)            ## the default study, on real data, by hand and by autograd
 	$(BIN)/python -m experiments run optimizers
+
+studies: $(READY)        ## every study in full; a second call does what is missing
+	$(BIN)/python -m experiments run all
 
 test: $(READY)           ## everything that is quick enough to run always
 	$(BIN)/python -m pytest -q -n auto

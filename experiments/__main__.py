@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """``python -m experiments``: see :mod:`experiments.cli`."""
 
 import sys

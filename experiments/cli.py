@@ -6,24 +6,40 @@ before anything heavy is imported. Each refusal is one sentence and ends with ex
 
 import argparse
 import errno
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from experiments import catalog
 from experiments.refusal import Refusal
 
 COMMANDS = {
     "list": "the studies and their questions",
-    "run": "run a study: only the trials that have not finished yet",
-    "report": "write a study's report again from the finished trials",
+    "run": "run a study, or all of them: only the trials that have not finished yet",
+    "report": "write a study's report again from the finished trials; without a study, the index",
     "fit": "one training, as LightningCLI understands it",
 }
 
+CHOICES = {
+    "--accelerator": ("cpu", "cuda"),
+    "--backprop": ("both", "manual", "autograd"),
+    "--executor": ("joblib", "ray"),
+}
+"""Options that are one of several words; the first is the default."""
 
-OPTIONS = ["--seeds", "--fast", "--accelerator", "--backprop", "--logs", "--help"]
+OPTIONS = ["--seeds", "--fast", *CHOICES, "--jobs", "--logs", "--help"]
+
+FULL = {errno.ENOSPC, errno.EDQUOT}
+DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+COMPLETION = """completion of commands, studies and options with the TAB key (bash, zsh):
+  python -m pip install argcomplete
+  eval "$(activate-global-python-argcomplete --dest=-)"
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,33 +50,50 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 for a study whose trajectories part or whose trials fail, 2 for a
-        refusal, 130 for Ctrl-C.
+        refusal (also by the disk), 130 for Ctrl-C.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words)
     except Refusal as refusal:
-        print(f"experiments: {refusal}", file=sys.stderr)
-        return 2
+        return _say(str(refusal))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] in ("experiments", "manual_bp"):
+            raise
+        return _say(
+            f"{error.name} is not installed; python -m pip install 'manual-bp[experiments]'"
+        )
     except KeyboardInterrupt:
-        print("experiments: Stopped; finished trials are kept.", file=sys.stderr)
+        _say("Stopped; finished trials are kept.")
         return 130
     except BrokenPipeError:  # `... | head` has read enough
         sys.stderr.close()
         return 0
     except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
         where = f" ({error.filename})" if error.filename else ""
-        print(
-            f"experiments: the disk is full{where}; finished trials are kept, and the same "
-            "command goes on when there is room.",
-            file=sys.stderr,
-        )
-        return 1
+        if error.errno in FULL:
+            return _say(
+                f"the disk is full{where}; finished trials are kept, and the same command goes on "
+                "when there is room."
+            )
+        if error.errno in DENIED:
+            return _say(
+                f"writing is not allowed{where}; finished trials are kept, --logs names another "
+                "folder."
+            )
+        raise
+
+
+def _say(sentence: str) -> int:
+    print(f"experiments: {sentence}", file=sys.stderr)
+    return 2
 
 
 def _dispatch(words: list[str]) -> int:
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what may follow
+        import argcomplete
+
+        argcomplete.autocomplete(_parser())
     if words and not words[0].startswith("-") and words[0] not in COMMANDS:
         hint = catalog.suggestion(words[0], list(COMMANDS))
         raise Refusal(f"there is no command {words[0]!r}; {hint}")
@@ -73,18 +106,21 @@ def _dispatch(words: list[str]) -> int:
         _parser().print_help()
         return 0
     if arguments.command == "list":
-        width = max(map(len, catalog.names()))
-        for name in catalog.names():
-            print(f"{name:<{width}}  {catalog.question(name)}")
+        print("\n".join(_studies()))
         return 0
-    if arguments.study not in catalog.names():
-        hint = catalog.suggestion(arguments.study, catalog.names())
+    if arguments.study not in _known(arguments.command):
+        hint = catalog.suggestion(arguments.study, [n for n in _known(arguments.command) if n])
         raise Refusal(f"there is no study {arguments.study!r}; {hint}")
     _check(arguments)
 
     from experiments import commands  # imports rich and NumPy, and joblib when trials are missing
 
     return commands.main(arguments)
+
+
+def _known(command: str) -> list[str]:
+    """What may stand for a study: ``run`` takes all of them, ``report`` none, for the index."""
+    return [*catalog.names(), "all" if command == "run" else ""]
 
 
 class _Parser(argparse.ArgumentParser):
@@ -98,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m experiments",
         description="Studies of backprop: by hand and by autograd, from one command.",
-        epilog=_studies(),
+        epilog="\n".join(["studies:", *_studies("  "), "", COMPLETION]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -108,50 +144,78 @@ def _parser() -> argparse.ArgumentParser:
             name,
             help=text,
             description=text[0].upper() + text[1:] + ".",
-            epilog=_studies() if name in ("run", "report") else None,
+            epilog="\n".join(["studies:", *_studies("  ")]) if name in ("run", "report") else None,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        if name not in ("run", "report"):
-            continue
-        command.add_argument("study", metavar="STUDY", help="one of the studies below")
-        command.add_argument(
-            "--seeds", metavar="N", help="how many seeds each arm gets (default: the study's own)"
-        )
-        command.add_argument(
-            "--fast", action="store_true", help="a short form: seconds, to see that all works"
-        )
-        command.add_argument("--accelerator", default="cpu", metavar="cpu|cuda")
-        command.add_argument("--backprop", default="both", metavar="manual|autograd|both")
-        command.add_argument(
-            "--logs", default="logs", metavar="DIR", help="where results are kept (default: logs)"
-        )
+        if name in ("run", "report"):
+            _options(command, name)
     return parser
 
 
-def _studies() -> str:
-    lines = [f"  {name:<12}{catalog.question(name)}" for name in catalog.names()]
-    return "\n".join(["studies:", *lines])
+def _options(command: argparse.ArgumentParser, name: str) -> None:
+    study: Any
+    if name == "run":
+        study = command.add_argument(
+            "study", metavar="STUDY", help="one of the studies below, or all"
+        )
+    else:
+        study = command.add_argument(
+            "study", metavar="STUDY", nargs="?", default="", help="one of the studies below"
+        )
+    study.completer = lambda **_: _known(name)
+    command.add_argument(
+        "--seeds", metavar="N", help="how many seeds each arm gets (default: the study's own)"
+    )
+    command.add_argument(
+        "--fast", action="store_true", help="a short form: seconds, to see that all works"
+    )
+    told = {
+        "--accelerator": "where trials run",
+        "--backprop": "gradients: by hand, by autograd, or both in step",
+        "--executor": "what runs trials side by side; ray: the cluster of RAY_ADDRESS, or one here",
+    }
+    for option, choices in CHOICES.items():
+        choice: Any = command.add_argument(
+            option,
+            default=choices[0],
+            metavar="|".join(choices),
+            help=f"{told[option]} (default: {choices[0]})",
+        )
+        choice.completer = lambda choices=choices, **_: choices
+    command.add_argument("--jobs", metavar="N", help="trials at once (default: one a core)")
+    command.add_argument(
+        "--logs", default="logs", metavar="DIR", help="where results are kept (default: logs)"
+    )
+
+
+def _studies(indent: str = "") -> list[str]:
+    width = max(map(len, catalog.names()))
+    return [f"{indent}{name:<{width}}  {catalog.question(name)}" for name in catalog.names()]
 
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse values that cannot work, and turn the others into what they mean."""
-    if arguments.seeds is not None:
-        arguments.seeds = _positive("--seeds", arguments.seeds)
-    for name, known in (
-        ("accelerator", ["cpu", "cuda"]),
-        ("backprop", ["manual", "autograd", "both"]),
-    ):
-        value = getattr(arguments, name)
-        if value not in known:
-            raise Refusal(f"--{name} is {value!r}; expected {', '.join(known[:-1])} or {known[-1]}")
+    for option in ("seeds", "jobs"):
+        if (text := getattr(arguments, option)) is not None:
+            setattr(arguments, option, _positive(f"--{option}", text))
+    for option, choices in CHOICES.items():
+        value = getattr(arguments, option[2:])
+        if value not in choices:
+            known = f"{', '.join(choices[:-1])} or {choices[-1]}"
+            raise Refusal(f"{option} is {value!r}; expected {known}")
+    if arguments.executor == "ray" and find_spec("ray") is None:
+        raise Refusal(
+            "--executor is 'ray', which is not installed; "
+            "python -m pip install 'manual-bp[sweep]', or leave the option out"
+        )
     arguments.logs = Path(arguments.logs)
     try:
         arguments.logs.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=arguments.logs):
             pass
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in FULL:
             raise
         raise Refusal(
             f"--logs is {str(arguments.logs)!r}; expected a folder that can be written to "

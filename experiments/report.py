@@ -5,11 +5,10 @@ from html import escape
 from pathlib import Path
 
 from experiments.figures import style
+from experiments.index import CLASSES
 from experiments.page import CSS, HEAD
 from experiments.study import Findings, Options, Study, Table
 from experiments.trial import replacing, versions
-
-_CLASSES = {True: "holds", False: "fails", None: "open"}
 
 
 def write(study: Study, options: Options, findings: Findings, place: Path, current: bool) -> Path:
@@ -53,7 +52,7 @@ def write(study: Study, options: Options, findings: Findings, place: Path, curre
 
 def _verdicts(findings: Findings) -> str:
     items = "".join(
-        f"<li class={_CLASSES[verdict.holds]}><b>{verdict.word}</b>"
+        f"<li class={CLASSES[verdict.holds]}><b>{verdict.word}</b>"
         f"<div><p class=claim>{escape(verdict.prediction.claim)}</p>"
         f"<p>{escape(verdict.measured)}</p>"
         f"<p class=small>Source: {escape(verdict.prediction.source)}. Refuted if "
@@ -64,7 +63,7 @@ def _verdicts(findings: Findings) -> str:
 
 
 def _agreement(findings: Findings) -> str:
-    return f'<p class="agreement {_CLASSES[findings.agrees]}">{escape(findings.agreement)}</p>'
+    return f'<p class="agreement {CLASSES[findings.agrees]}">{escape(findings.agreement)}</p>'
 
 
 def _table(table: Table) -> str:

@@ -170,6 +170,32 @@ class Findings:
     explanation: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What became of a study.
+
+    Attributes:
+        name: The study.
+        seconds: How long it took.
+        findings: What it found; None when it failed.
+        page: Its report; None when it failed.
+        reason: Why it failed, or has no report.
+        failed: Whether it failed, rather than not having been run.
+    """
+
+    name: str
+    seconds: float = 0.0
+    findings: Findings | None = None
+    page: Path | None = None
+    reason: str = ""
+    failed: bool = False
+
+    @property
+    def well(self) -> bool:
+        """Whether it ran, and manual and autograd agree."""
+        return self.findings is not None and self.findings.agrees is not False
+
+
 Plan = Generator["list[Trial]", "list[Result]", Findings]
 
 

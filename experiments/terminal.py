@@ -1,5 +1,6 @@
 """What a run leaves on the terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -7,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from experiments.study import Findings, Options, Study, Table
+from experiments.study import Ended, Findings, Options, Study, Table
 
 _COLOURS = {True: "green", False: "red", None: "yellow"}
 
@@ -36,6 +37,24 @@ def close(
     if study.watched:
         logs = page.parent / "tensorboard"
         tell(console, f"TensorBoard  tensorboard --logdir {escape(str(logs))}")
+
+
+def summary(console: Console, ended: Sequence[Ended]) -> None:
+    """Print a line for each study: its verdicts, the agreement, its time or why there is none."""
+    rows = []
+    for one in ended:
+        if one.findings is None:
+            rows.append((one.name, "-", "-", "-"))
+            continue
+        words = [verdict.word for verdict in one.findings.verdicts]
+        counted = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+        agreed = {True: "agree", False: "PART", None: "not compared"}[one.findings.agrees]
+        rows.append((one.name, counted, agreed, f"{one.seconds:.0f} s" if one.seconds else ""))
+    columns = ("study", "verdicts", "manual and autograd", "time")
+    _print(console, Table(f"{len(ended)} studies", columns, rows))
+    for one in ended:
+        if one.reason:
+            tell(console, f"[red]{one.name}[/]: {escape(one.reason)}")
 
 
 def tell(console: Console, text: str) -> None:

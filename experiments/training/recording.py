@@ -1,6 +1,7 @@
 """What a study needs to know of a fit, kept in memory while it runs."""
 
 import time
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -10,6 +11,14 @@ from torch import Tensor
 
 from experiments.trial import Outcome
 from lightning_modules.callbacks import InStep, Trajectory
+
+
+class Curves(pl.Callback):
+    """Base of a study's own callbacks, whose curves become part of the record."""
+
+    @abstractmethod
+    def curves(self) -> dict[str, list[float]]:
+        """Return sequences of numbers by name, when the fit has ended."""
 
 
 class Record(Trajectory):
@@ -104,6 +113,8 @@ class Record(Trajectory):
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, InStep):
                 self._compare(callback)
+            if isinstance(callback, Curves):
+                self.curves |= callback.curves()
 
     def _compare(self, in_step: InStep) -> None:
         in_step.finish()
