@@ -5,6 +5,7 @@ from manual_bp.spec import Spec, specs_in
 FILES = (
     "add",
     "addmm",
+    "as_strided",
     "assemble",
     "bessel",
     "cat",
@@ -19,6 +20,7 @@ FILES = (
     "degrees",
     "det",
     "differences",
+    "dist",
     "div",
     "eig",
     "eigh",
@@ -27,6 +29,7 @@ FILES = (
     "expand",
     "exponential",
     "fft",
+    "fill",
     "float_parts",
     "gamma",
     "gather",
