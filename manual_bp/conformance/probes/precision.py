@@ -199,9 +199,9 @@ class _Errors:
     def acceptable(self, more: tuple[float, float]) -> bool:
         """Whether the rule holds, or the error is what moving the inputs by an ulp makes."""
         worst, mean = more
-        return self.worst <= self._most + 2 * times * worst and self.mean <= max(
-            self._usual, mean * self.draws**0.5
-        )
+        times = 4 if mean > _AMPLIFIED * self.eps * self.norm / self.draws**0.5 else 1
+        most = self._most + 2 * times * worst
+        return self.worst <= most and self.mean <= max(self._usual, times * mean * self.draws**0.5)
 
 
 def _relative(error: float, size: float) -> str:
