@@ -168,7 +168,7 @@ class Update:
         after: Its value after the optimizer's step; None without an optimizer.
         wanted: Whether it requires a gradient; False for a frozen one.
         autograd: The gradient by autograd.
-        autograd_after: The value after torch's own optimizer stepped on autograd's gradients.
+        reference: The value after torch's own optimizer stepped on the same gradients.
         rule: The optimizer's rule in one line.
         numbers: The optimizer's numbers for it, by the letters of the rule: "lr".
         scale: As :class:`Symbol`'s.
@@ -180,7 +180,7 @@ class Update:
     after: Tensor | None
     wanted: bool = True
     autograd: Tensor | None = None
-    autograd_after: Tensor | None = None
+    reference: Tensor | None = None
     rule: str = ""
     numbers: dict[str, float] = field(default_factory=dict)
     scale: float = 0.0
@@ -205,8 +205,8 @@ class Update:
 
     @property
     def error_after(self) -> float | None:
-        """Relative error of the new value against torch's optimizer on autograd's gradients."""
-        return difference(self.after, self.autograd_after)
+        """Relative error of the new value against what torch's own optimizer makes of it."""
+        return difference(self.after, self.reference)
 
 
 @dataclass(frozen=True)

@@ -71,13 +71,14 @@ def explain(
     with _as_it_was(model):
         native = _Run(model, inputs, target, loss, optimizer, named, manual=False)
     notes = _compare(manual, native)
+    ours, theirs = (run.take_step(manual.gradients) for run in (manual, native))
     return Explanation(
         model=type(model).__name__,
         operations=manual.recorder.operations,
         backward=manual.recorder.backward,
-        updates=_updates(manual, native),
+        updates=_updates(manual, native, ours, theirs),
         loss=manual.loss.detach().clone(),
-        optimizer=None if manual.stepped.optimizer is None else manual.stepped.name,
+        optimizer=ours.name or None,
         modules={name: type(module).__name__ for name, module in model.named_modules()},
         dtype=str(manual.loss.dtype).removeprefix("torch."),
         title=type(model).__name__,
@@ -108,7 +109,7 @@ class _Run:
         if isinstance(loss, nn.Module):
             _torchs_own(loss)
         model.zero_grad(set_to_none=True)
-        self.model = model
+        self.model, self.manual = model, manual
         self.recorder = Recorder(model, list(_tensors((inputs, named))), manual)
         with torch.enable_grad(), direct_calls(self.recorder, manual), self.recorder:
             try:
@@ -128,7 +129,17 @@ class _Run:
         if manual:
             slopes(self.recorder)
         self.loss.backward()
-        self.stepped: Stepped = stepped(model, optimizer, manual)
+        self.gradients = {
+            name: None if p.grad is None else p.grad.detach().clone()
+            for name, p in model.named_parameters()
+        }
+        self.optimizer = optimizer
+
+    def take_step(self, gradients: dict[str, Tensor | None]) -> Stepped:
+        """Let the optimizer step on these gradients."""
+        for name, p in self.model.named_parameters():
+            p.grad = gradients[name]
+        return stepped(self.model, self.optimizer, self.manual)
 
 
 def _refuse(model: Any, loss: Any, optimizer: Any) -> None:
@@ -224,28 +235,23 @@ def _key(operation: Operation) -> tuple[str, str, int]:
     return operation.name, operation.module, len(operation.inputs)
 
 
-def _updates(manual: _Run, native: _Run) -> list[Update]:
-    largest_gradient = max(
-        (largest(p.grad) for p in native.model.parameters() if p.grad is not None), default=0.0
-    )
+def _updates(manual: _Run, native: _Run, ours: Stepped, theirs: Stepped) -> list[Update]:
+    scale = max((largest(_dense(g)) for g in native.gradients.values()), default=0.0)
     found = []
-    theirs = dict(native.model.named_parameters())
     for name, p in manual.model.named_parameters():
-        text, numbers = rule(manual.stepped.optimizer, p)
+        text, numbers = rule(ours.optimizer, p)
         found.append(
             Update(
                 name=name,
-                before=manual.stepped.before[name],
-                gradient=_dense(p.grad),
-                after=p.detach() if manual.stepped.optimizer is not None else None,
+                before=ours.before[name],
+                gradient=_dense(manual.gradients[name]),
+                after=ours.after.get(name),
                 wanted=p.requires_grad,
-                autograd=_dense(theirs[name].grad),
-                autograd_after=(
-                    theirs[name].detach() if manual.stepped.optimizer is not None else None
-                ),
+                autograd=_dense(native.gradients[name]),
+                reference=theirs.after.get(name),
                 rule=text,
                 numbers=numbers,
-                scale=largest_gradient,
+                scale=scale,
             )
         )
     return found

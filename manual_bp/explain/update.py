@@ -35,11 +35,13 @@ class Stepped:
         optimizer: That stepped; None where there is none.
         name: Its class.
         before: Every parameter as it was.
+        after: Every parameter as it is now; empty without an optimizer.
     """
 
     optimizer: Optimizer | None
     name: str
     before: dict[str, Tensor]
+    after: dict[str, Tensor]
 
 
 def stepped(model: nn.Module, optimizer: Any, manual: bool) -> Stepped:
@@ -56,7 +58,7 @@ def stepped(model: nn.Module, optimizer: Any, manual: bool) -> Stepped:
     """
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     if optimizer is None:
-        return Stepped(None, "", before)
+        return Stepped(None, "", before, {})
     if not isinstance(optimizer, Optimizer):
         optimizer = optimizer(list(model.parameters()))
         if not isinstance(optimizer, Optimizer):
@@ -66,14 +68,15 @@ def stepped(model: nn.Module, optimizer: Any, manual: bool) -> Stepped:
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     if not any(id(p) in held for p in model.parameters()):
         raise ValueError("the optimizer holds none of the model's parameters")
-    name = type(optimizer).__name__
+    kind = type(optimizer).__name__
     if not manual:
         optimizer = _torchs_own(optimizer)
     try:
         optimizer.step()
     except TypeError as error:
-        raise ValueError(f"{name} cannot take a single step: {error}") from error
-    return Stepped(optimizer, name, before)
+        raise ValueError(f"{kind} cannot take a single step: {error}") from error
+    after = {name: p.detach() for name, p in model.named_parameters()}
+    return Stepped(optimizer, kind, before, after)
 
 
 def _torchs_own(optimizer: Optimizer) -> Optimizer:

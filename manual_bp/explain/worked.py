@@ -33,6 +33,12 @@ class Worked:
     forward: list[str] = field(default_factory=list)
     backward: list[str] = field(default_factory=list)
 
+    @property
+    def places(self) -> dict[str, list[int]]:
+        """Which element of what the lines compute: ``{"y": [0, 1], "dW": [1, 0]}``."""
+        found = (re.match(r"(\w+)\[([\d, ]+)\] =", line) for line in self.forward + self.backward)
+        return {m[1]: [int(i) for i in m[2].split(",")] for m in found if m is not None}
+
 
 def worked(operation: Operation, precision: int = 4) -> Worked:
     """Work one element of an operation out, forward and backward.

@@ -8,7 +8,14 @@ from manual_bp.explain.explanation import Explanation
 
 __all__ = ["VIEWS", "render"]
 
-VIEWS = {"text": "text", "txt": "text", "md": "markdown", "markdown": "markdown", "json": "as_json"}
+VIEWS = {
+    "text": "text",
+    "txt": "text",
+    "md": "markdown",
+    "markdown": "markdown",
+    "json": "as_json",
+    "html": "page",
+}
 """Name of a view, or ending of a file, to the module here that writes it."""
 
 

@@ -83,11 +83,21 @@ def parse(formula: str) -> list[Token]:
         speaks = following.kind == "text" or following.text == ","
         if speaks and not token.sub and (token.kind == "function" or token.text == "a"):
             token.kind = "text"  # "mean of", "sum, mean or max of", "a channel"
-        if token.kind == "text" and found and found[-1].kind == "text":
-            found[-1].text += f" {token.text}"
+        last = found[-1] if found else Token("sign", "")
+        if token.kind == "text" and last.kind == "text":
+            last.text += f" {token.text}"
+        elif token.kind == "number" and last.text == "-" and not token.space and _is_prefix(found):
+            last.kind, last.text = "number", f"-{token.text}"  # a negative number is one piece
+            last.sub, last.sup = token.sub, token.sup
         else:
             found.append(token)
     return found
+
+
+def _is_prefix(pieces: list[Token]) -> bool:
+    """Whether the last piece, a minus, stands where a number may begin."""
+    before = pieces[-2] if len(pieces) > 1 else Token("sign", "(")
+    return before.kind == "sign" and before.text in "([=,*/+-<>"
 
 
 class _Reader:
@@ -290,9 +300,9 @@ def _mathml_core(token: Token) -> str:
     if token.kind == "sign":
         return f"<mo>{escape(_SIGNS.get(text, text))}</mo>"
     if token.kind == "number":
-        digits, _, power = text.partition("e")
+        digits, _, power = text.replace("-", "−", text.startswith("-")).partition("e")
         if not power:
-            return f'<mn class="n">{text}</mn>'
+            return f'<mn class="n">{digits}</mn>'
         power = str(int(power)).replace("-", "−")
         tens = f"<msup><mn>10</mn><mn>{power}</mn></msup>"
         return f'<mrow><mn class="n">{digits}</mn><mo>·</mo>{tens}</mrow>'
