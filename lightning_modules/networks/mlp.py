@@ -7,6 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from lightning_modules.networks.initialization import Rule, initialize
 from lightning_modules.networks.namespace import Namespace, layer
 
 
@@ -27,9 +28,11 @@ class MLP(torch.nn.Module):
         activation: A layer of ``nn`` without required arguments: "ReLU", "GELU", "Tanh", ...
         normalization: A layer of ``nn`` that takes the width: "BatchNorm1d", "LayerNorm" or None.
         dropout: Probability of dropping a hidden value, 0 <= dropout < 1.
+        initialization: How the weights start, as :func:`initialize` has it; None for torch's own.
 
     Raises:
-        ValueError: A width is not positive, dropout is out of range, or ``nn`` lacks a layer.
+        ValueError: A width is not positive, dropout is out of range, ``nn`` lacks a layer,
+            or the initialization is none of those known.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class MLP(torch.nn.Module):
         activation: str = "ReLU",
         normalization: str | None = None,
         dropout: float = 0.0,
+        initialization: Rule | float | None = None,
     ) -> None:
         widths = [in_features, *hidden]
         if min(*widths, out_features) < 1:
@@ -65,6 +69,8 @@ class MLP(torch.nn.Module):
         super().__init__()
         for name, child in children.items():
             self.add_module(name, child)
+        if initialization is not None:
+            initialize(self, initialization)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits of the inputs x: the children, one after the other."""
