@@ -5,6 +5,7 @@ from manual_bp.spec import Spec, specs_in
 FILES = (
     "add",
     "addmm",
+    "adjoint",
     "as_strided",
     "assemble",
     "bessel",
@@ -69,6 +70,7 @@ FILES = (
     "split",
     "stft",
     "sum",
+    "sum_to_size",
     "svd",
     "to",
     "triangular",

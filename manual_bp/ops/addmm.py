@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.elementwise import in_place
 from manual_bp.function import Function, under_autocast
 from manual_bp.ops.expand import kind, reduced
 from manual_bp.spec import Draw, Sample, Spec, sample
@@ -144,6 +145,7 @@ ADDMM = Spec(
     manual=addmm,
     native=torch.addmm,
     overrides=(torch.Tensor.addmm,),
+    inplace={torch.Tensor.addmm_: in_place(addmm)},
     samples=_samples,
     refused=_refused,
     bench=_bench,
@@ -155,6 +157,7 @@ ADDMV = Spec(
     manual=addmv,
     native=torch.addmv,
     overrides=(torch.Tensor.addmv,),
+    inplace={torch.Tensor.addmv_: in_place(addmv)},
     samples=_mv_samples,
 )
 BADDBMM = Spec(
@@ -164,6 +167,7 @@ BADDBMM = Spec(
     manual=baddbmm,
     native=torch.baddbmm,
     overrides=(torch.Tensor.baddbmm,),
+    inplace={torch.Tensor.baddbmm_: in_place(baddbmm)},
     samples=_bmm_samples,
 )
 ADDBMM = Spec(
@@ -173,5 +177,6 @@ ADDBMM = Spec(
     manual=addbmm,
     native=torch.addbmm,
     overrides=(torch.Tensor.addbmm,),
+    inplace={torch.Tensor.addbmm_: in_place(addbmm)},
     samples=_addbmm_samples,
 )

@@ -1,4 +1,4 @@
-r"""What picks elements out by their size: max, min, median, sort, topk; amax and amin.
+r"""What picks elements out by their size: max, min, median, sort, topk; amax, amin and aminmax.
 
 Forward, with i(m) the place along an axis that was picked::
 
@@ -108,6 +108,16 @@ def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
     return ExtremeFunction.apply(input, "amin", dim, keepdim)
 
 
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
+    """The smallest and the largest along ``dim``, or of all; as ``torch.aminmax``."""
+    if input.numel() == 0 and (dim is None or input.shape[dim] == 0):
+        return torch.aminmax(input, dim=dim, keepdim=keepdim)  # which says what is wrong
+    over = tuple(range(input.dim())) if dim is None else dim
+    smallest = ExtremeFunction.apply(input, "amin", over, keepdim)
+    largest = ExtremeFunction.apply(input, "amax", over, keepdim)
+    return torch.return_types.aminmax((smallest, largest))
+
+
 def max(input: Tensor, dim: Any = None, keepdim: bool = False, **other: Tensor) -> Any:
     """The largest, and along an axis its index; as ``torch.max``.
 
@@ -191,6 +201,11 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, stable: bool = 
     return _pick("sort", input, stable=stable, dim=dim, descending=descending)
 
 
+def msort(input: Tensor) -> Tensor:
+    """The elements in order along the first axis; as ``torch.msort``."""
+    return PickFunction.apply(input, "sort", {"stable": False, "dim": 0, "descending": False})[0]
+
+
 def cummax(input: Tensor, dim: int) -> Any:
     """The largest so far along ``dim``, and its index; as ``torch.cummax``."""
     return _pick("cummax", input, dim=dim)
@@ -206,6 +221,11 @@ def _extreme_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3, 2), (0, -1), True, label="two axes kept")
     yield sample(draw(4, 3, 2), 1, label="an axis")
     yield sample(draw.values(1.0, 2.0, 2.0, 1.0), 0, label="ties", smooth=False)
+
+
+def _aminmax_samples(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(4, 3), dim=1)
+    yield sample(draw.values(1.0, 2.0, 2.0, 1.0), label="ties", smooth=False)
 
 
 def _max_samples(draw: Draw) -> Iterator[Sample]:
@@ -249,7 +269,16 @@ def _refused(draw: Draw) -> Iterator[Sample]:
 _FORMULA = "y_m = x_i(m)"
 _GRADIENT = "dx_i = sum_{m: i(m) = i} dy_m"
 
-AMAX = Spec(
+AAMINMAX = Spec(
+    name="aminmax",
+    formula="y = the smallest and the largest x_i",
+    gradient="dx_i = dy / k where x_i = y, k of them",
+    manual=aminmax,
+    native=torch.aminmax,
+    overrides=(torch.Tensor.aminmax,),
+    samples=_aminmax_samples,
+)
+MAX = Spec(
     name="amax",
     formula="y = the largest x_i",
     gradient="dx_i = dy / k where x_i = y, k of them",
@@ -339,6 +368,7 @@ SORT = Spec(
     manual=sort,
     native=torch.sort,
     overrides=(torch.Tensor.sort,),
+    inplace={torch.msort: msort, torch.Tensor.msort: msort},
     samples=_sort_samples,
 )
 CUMMAX = Spec(

@@ -14,7 +14,7 @@ modified in place: autograd could not tell which of them the change concerns.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -106,6 +106,46 @@ def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
     return UnbindFunction.apply(input, dim)
 
 
+def _unsafe(method: str) -> Callable[..., tuple[Tensor, ...]]:
+    """The face of a method whose pieces, torch is told, are not modified in place with ``x``."""
+
+    def split(input: Tensor, pieces: Any, dim: int = 0) -> tuple[Tensor, ...]:
+        return SplitFunction.apply(input, method, pieces, dim)
+
+    return split
+
+
+def hsplit(input: Tensor, *indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """Pieces cut along the second axis, of a vector along its own; as ``torch.hsplit``.
+
+    Args:
+        input: at least one axis
+        indices_or_sections: where to cut, or how many pieces of equal size
+
+    Raises:
+        RuntimeError: From torch, where there is no such axis or the pieces are not equal.
+    """
+    return _cut(torch.hsplit, input, 0 if input.dim() == 1 else 1, indices_or_sections)
+
+
+def vsplit(input: Tensor, *indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """Pieces cut along the first of at least two axes; as ``torch.vsplit``."""
+    return _cut(torch.vsplit, input, 0, indices_or_sections, axes=2)
+
+
+def dsplit(input: Tensor, *indices_or_sections: Any) -> tuple[Tensor, ...]:
+    """Pieces cut along the third axis; as ``torch.dsplit``."""
+    return _cut(torch.dsplit, input, 2, indices_or_sections, axes=3)
+
+
+def _cut(native: Any, input: Tensor, dim: int, given: tuple[Any, ...], axes: int = 1) -> Any:
+    if len(given) == 1:
+        (given,) = given
+    if input.dim() < axes or (isinstance(given, int) and input.shape[dim] % given):
+        return native(input, given)  # which says what is wrong
+    return SplitFunction.apply(input, "tensor_split", given, dim)
+
+
 def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(5, 3), 2)
     yield sample(draw(4, 6), [1, 0, 5], -1, label="sizes")
@@ -129,6 +169,15 @@ def _tensor_split_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 6), (1, 4), 1, label="indices")
 
 
+def _hsplit_samples(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(4, 4, 2), 2)
+    yield sample(draw(4, 6, 2), (1, 4), label="indices")
+
+
+def _hsplit_refused(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(4, 5), 2, label="not equal")
+
+
 def _unbind_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3))
     yield sample(draw(4, 3, 2), -2, label="from the end")
@@ -144,6 +193,14 @@ SPLIT = Spec(
     manual=split,
     native=torch.split,
     overrides=(torch.Tensor.split,),
+    inplace={
+        torch.unsafe_split: _unsafe("unsafe_split"),
+        torch.Tensor.unsafe_split: _unsafe("unsafe_split"),
+        torch.unsafe_split_with_sizes: _unsafe("unsafe_split_with_sizes"),
+        torch.Tensor.unsafe_split_with_sizes: _unsafe("unsafe_split_with_sizes"),
+        torch.unsafe_chunk: _unsafe("unsafe_chunk"),
+        torch.Tensor.unsafe_chunk: _unsafe("unsafe_chunk"),
+    },
     samples=_samples,
     refused=_refused,
 )
@@ -173,6 +230,22 @@ TENSOR_SPLIT = Spec(
     native=torch.tensor_split,
     overrides=(torch.Tensor.tensor_split,),
     samples=_tensor_split_samples,
+)
+HSPLIT = Spec(
+    name="hsplit",
+    formula=_FORMULA,
+    gradient=_GRADIENT,
+    manual=hsplit,
+    native=torch.hsplit,
+    overrides=(torch.Tensor.hsplit,),
+    inplace={
+        torch.vsplit: vsplit,
+        torch.Tensor.vsplit: vsplit,
+        torch.dsplit: dsplit,
+        torch.Tensor.dsplit: dsplit,
+    },
+    samples=_hsplit_samples,
+    refused=_hsplit_refused,
 )
 UNBIND = Spec(
     name="unbind",
