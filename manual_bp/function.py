@@ -22,7 +22,16 @@ from torch import Tensor
 from torch._functorch.autograd_function import custom_function_call
 from torch.autograd.function import FunctionCtx
 
-__all__ = ["FromInput", "FromOutput", "Function", "is_recorded", "under_autocast", "widened"]
+__all__ = [
+    "FromInput",
+    "FromOutput",
+    "Function",
+    "in_dtype",
+    "is_recorded",
+    "of_real_numbers",
+    "under_autocast",
+    "widened",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -125,6 +134,13 @@ def widened(*tensors: Tensor | None) -> tuple[Any, ...]:
     return tuple(t.float() if t is not None and t.dtype in low else t for t in tensors)
 
 
+def in_dtype(grad: Tensor, dtype: torch.dtype) -> Tensor:
+    """A gradient in the dtype of its argument, of which a real one takes the real part."""
+    if grad.is_complex() and not dtype.is_complex:
+        grad = grad.real
+    return grad.to(dtype)
+
+
 class CastFunction(Function):
     """A change of dtype: the gradient changes back."""
 
@@ -141,7 +157,23 @@ class CastFunction(Function):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradient in the dtype of ``x``."""
-        return grad_y.to(ctx.dtype), None
+        return in_dtype(grad_y, ctx.dtype), None
+
+
+def of_real_numbers(native: Callable[..., Any]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Leave calls with complex numbers to ``native``: the formula of the face is of real ones."""
+
+    def decorate(face: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(face)
+        def choose(*args: P.args, **kwargs: P.kwargs) -> R:
+            for a in (*args, *kwargs.values()):
+                if isinstance(a, Tensor) and a.is_complex():
+                    return native(*args, **kwargs)
+            return face(*args, **kwargs)
+
+        return choose
+
+    return decorate
 
 
 def under_autocast(

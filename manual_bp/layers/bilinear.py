@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function, widened
+from manual_bp.function import Function, of_real_numbers, widened
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -67,6 +67,7 @@ class BilinearFunction(Function):
         return grad_x1, grad_x2, grad_weight, grad_bias
 
 
+@of_real_numbers(torch.nn.functional.bilinear)
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``x1 W x2 + b`` with its gradients by hand; as ``torch.nn.functional.bilinear``.
 

@@ -43,7 +43,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from manual_bp.composed import under_by_hand
-from manual_bp.function import Function, is_recorded, widened
+from manual_bp.function import Function, is_recorded, of_real_numbers, widened
 from manual_bp.recurrent import (
     Steps,
     checked,
@@ -168,6 +168,7 @@ def _in_place(
     return grads, slopes.flatten(-2), grad_h0
 
 
+@of_real_numbers(torch.gru)
 @promoted_under_autocast
 def gru(*args: Any) -> tuple[Tensor, ...]:
     """GRU with its gradients by hand; as ``torch.gru``.

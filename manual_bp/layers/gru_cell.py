@@ -37,7 +37,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from manual_bp.composed import under_by_hand
-from manual_bp.function import Function, is_recorded, widened
+from manual_bp.function import Function, is_recorded, of_real_numbers, widened
 from manual_bp.recurrent import cell_gradients, promoted_under_autocast
 from manual_bp.spec import Draw, Sample, Spec, sample
 
@@ -85,6 +85,7 @@ def _gates(
     return r, z, q, torch.tanh(x_n + r * q)
 
 
+@of_real_numbers(torch.gru_cell)
 @promoted_under_autocast
 def gru_cell(
     input: Tensor,

@@ -102,6 +102,8 @@ def kl_div(
             stacklevel=3,
         )
     reduction = named(reduction, size_average, reduce)
+    if input.is_complex():  # which torch refuses
+        return torch.kl_div(input, target, log_target=log_target)
     return KLDivFunction.apply(input, target, reduction, log_target)
 
 

@@ -43,7 +43,7 @@ class L1LossFunction(Function):
         given = ctx.saved_tensors
         x, target = widened(*given)
         d = x - target
-        slope = d.sign() if is_recorded() else d.sign_()
+        slope = d.sgn() if is_recorded() else d.sgn_()
         grad_d = times(slope, share(grad_y, ctx.reduction, d.numel()))
         return *of_difference(ctx, grad_d, *given), None
 

@@ -49,7 +49,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from manual_bp.composed import under_by_hand
-from manual_bp.function import Function, is_recorded, under_autocast, widened
+from manual_bp.function import Function, is_recorded, of_real_numbers, under_autocast, widened
 from manual_bp.recurrent import (
     Steps,
     checked,
@@ -265,6 +265,7 @@ def _in_place(
     return slopes, torch.mm(rows[t], u), grad_c, grads
 
 
+@of_real_numbers(torch.lstm)
 @under_autocast("lower")
 def lstm(*args: Any) -> tuple[Tensor, ...]:
     """LSTM with its gradients by hand; as ``torch.lstm``.

@@ -36,7 +36,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from manual_bp.composed import under_by_hand
-from manual_bp.function import Function, is_recorded, widened
+from manual_bp.function import Function, is_recorded, of_real_numbers, widened
 from manual_bp.recurrent import cell_gradients, promoted_under_autocast
 from manual_bp.spec import Draw, Sample, Spec, sample
 
@@ -96,6 +96,7 @@ def _gates(
     return torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
 
 
+@of_real_numbers(torch.lstm_cell)
 @promoted_under_autocast
 def lstm_cell(
     input: Tensor,

@@ -80,6 +80,9 @@ def mse_loss(
         return MSELossFunction.apply(input, target, reduction)
     if weight.size() != input.size():
         raise ValueError("Weights and input must have the same size.")
+    if input.is_complex():  # of which torch takes squares without a modulus
+        by_torch: Any = torch.nn.functional.mse_loss
+        return by_torch(input, target, reduction=reduction, weight=weight)
     return weighted(MSELossFunction.apply(input, target, "none"), weight, reduction)
 
 

@@ -48,7 +48,8 @@ class NormalizeFunction(Function):
         u, g = widened(x, grad_y)
         r, slope = norm_and_slope(u, ctx.p, ctx.axis)
         m = r.clamp(min=ctx.eps)
-        along = (g * u / m).sum(ctx.axis, keepdim=True)
+        along = (g * u.conj() / m).sum(ctx.axis, keepdim=True)
+        along = along.real if along.is_complex() else along
         along = torch.where(r >= ctx.eps, along, 0.0)
         return ((g - slope * along) / m).to(x.dtype), None, None, None
 

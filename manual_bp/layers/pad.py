@@ -108,7 +108,9 @@ def pad(
 
 
 def constant_pad_nd(input: Tensor, pad: list[int], value: float = 0) -> Tensor:
-    """``pad`` with a constant; as ``torch.constant_pad_nd``."""
+    """``pad`` with a constant; as ``torch.constant_pad_nd``. A complex one is left to torch."""
+    if isinstance(value, complex):
+        return torch.constant_pad_nd(input, pad, value)
     return PadFunction.apply(input, tuple(pad), "constant", value)
 
 

@@ -39,10 +39,10 @@ def norm_and_slope(v: Tensor, p: float, axis: int) -> tuple[Tensor, Tensor]:
     if p == 0:
         return y, torch.zeros_like(v)
     if p == 1:
-        return y, v.sign()
+        return y, v.sgn()
     if p == math.inf:
         largest = v.abs() == y
-        return y, v.sign() * largest / largest.sum(axis, keepdim=True)
+        return y, v.sgn() * largest / largest.sum(axis, keepdim=True)
     # Twice where, so that neither the value nor its derivative divides by 0.
     nothing = y == 0
     scale = torch.where(nothing, 1.0, y)
@@ -50,7 +50,7 @@ def norm_and_slope(v: Tensor, p: float, axis: int) -> tuple[Tensor, Tensor]:
         return y, torch.where(nothing, 0.0, v / scale)
     zero = v == 0
     size = torch.where(zero, 1.0, v.abs())
-    return y, torch.where(zero, 0.0, v.sign() * (size / scale) ** (p - 1))
+    return y, torch.where(zero, 0.0, v.sgn() * (size / scale) ** (p - 1))
 
 
 class PairwiseDistanceFunction(Function):

@@ -98,6 +98,10 @@ def poisson_nll_loss(
         ValueError: From torch, for an unknown reduction.
     """
     reduction = named(reduction, size_average, reduce)
+    if input.is_complex():  # the formula is of real numbers
+        return torch.nn.functional.poisson_nll_loss(
+            input, target, log_input, full, eps=eps, reduction=reduction
+        )
     return PoissonNLLLossFunction.apply(input, target, log_input, full, eps, reduction)
 
 

@@ -43,7 +43,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.composed import under_by_hand
-from manual_bp.function import Function, is_recorded, under_autocast, widened
+from manual_bp.function import Function, is_recorded, of_real_numbers, under_autocast, widened
 from manual_bp.recurrent import (
     Steps,
     checked,
@@ -132,6 +132,7 @@ def _in_place(
     return delta, torch.mm(rows, u)
 
 
+@of_real_numbers(torch.rnn_tanh)
 @under_autocast("lower")
 def rnn_tanh(*args: Any) -> tuple[Tensor, ...]:
     """A recurrent net with f = tanh, its gradients by hand; as ``torch.rnn_tanh``.
@@ -152,6 +153,7 @@ def rnn_tanh(*args: Any) -> tuple[Tensor, ...]:
     return through_layers(partial(_layer, False), 1, *args)
 
 
+@of_real_numbers(torch.rnn_relu)
 @under_autocast("lower")
 def rnn_relu(*args: Any) -> tuple[Tensor, ...]:
     """A recurrent net with f = relu; arguments and results as :func:`rnn_tanh`'s."""

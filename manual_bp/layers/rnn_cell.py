@@ -29,7 +29,7 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 from manual_bp.composed import under_by_hand
-from manual_bp.function import Function, is_recorded, under_autocast, widened
+from manual_bp.function import Function, is_recorded, of_real_numbers, under_autocast, widened
 from manual_bp.recurrent import cell_gradients
 from manual_bp.spec import Draw, Sample, Spec, sample
 
@@ -65,6 +65,7 @@ class RNNCellFunction(Function):
         return *cell_gradients(delta, delta, arguments, ctx.needs_input_grad), None
 
 
+@of_real_numbers(torch.rnn_tanh_cell)
 @under_autocast("lower")
 def rnn_tanh_cell(
     input: Tensor,
@@ -93,6 +94,7 @@ def rnn_tanh_cell(
     return RNNCellFunction.apply(input, hx, w_ih, w_hh, b_ih, b_hh, False)
 
 
+@of_real_numbers(torch.rnn_relu_cell)
 @under_autocast("lower")
 def rnn_relu_cell(
     input: Tensor,

@@ -47,9 +47,7 @@ class AddFunction(Function):
         if ctx.needs_input_grad[0]:
             grad_x = reduced(grad_z, *ctx.x)
         if ctx.needs_input_grad[1]:
-            grad_y = reduced(grad_z, *ctx.y)
-            if ctx.alpha != 1:
-                grad_y = grad_y * ctx.alpha
+            grad_y = _scaled(grad_z, ctx.alpha, ctx.y)
         return grad_x, grad_y, None
 
 
@@ -72,8 +70,15 @@ class SubFunction(Function):
         if ctx.needs_input_grad[0]:
             grad_x = reduced(grad_z, *ctx.x)
         if ctx.needs_input_grad[1]:
-            grad_y = reduced(grad_z, *ctx.y) * -ctx.alpha
+            grad_y = _scaled(grad_z, -ctx.alpha, ctx.y)
         return grad_x, grad_y, None
+
+
+def _scaled(grad: Tensor, alpha: complex, operand: Any) -> Tensor:
+    if isinstance(alpha, complex):  # which may turn what a real operand takes the real part of
+        return reduced(grad * alpha, *operand)
+    grad = reduced(grad, *operand)
+    return grad if alpha == 1 else grad * alpha
 
 
 def add(input: Tensor | float, other: Tensor | float, *, alpha: float = 1) -> Tensor:

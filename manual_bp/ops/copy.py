@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function
+from manual_bp.function import Function, in_dtype
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -42,7 +42,7 @@ class CopyFunction(Function):
         grad_x = torch.zeros_like(grad) if ctx.needs_input_grad[0] else None
         grad_y = None
         if ctx.needs_input_grad[1]:
-            grad_y = grad.sum_to_size(ctx.y_shape).to(ctx.y_dtype)
+            grad_y = in_dtype(grad.sum_to_size(ctx.y_shape), ctx.y_dtype)
         return grad_x, grad_y
 
     @staticmethod

@@ -29,7 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function, is_recorded, under_autocast, widened
+from manual_bp.function import Function, in_dtype, is_recorded, under_autocast, widened
 from manual_bp.ops.sum import spread
 from manual_bp.spec import Draw, Sample, Spec, sample
 
@@ -66,7 +66,7 @@ class CumsumFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        return _from_the_end(grad_y, ctx.dim).to(ctx.dtype), None, None
+        return in_dtype(_from_the_end(grad_y, ctx.dim), ctx.dtype), None, None
 
 
 class CumprodFunction(Function):
@@ -87,7 +87,7 @@ class CumprodFunction(Function):
         grad_y, x, y = widened(grad_y, x_given.to(y.dtype), y)
         x, y = x.conj(), y.conj()
         if x.dim() == 0 or x.shape[ctx.dim] == 0:
-            return grad_y.to(x_given.dtype), None, None
+            return in_dtype(grad_y, x_given.dtype), None, None
         if _may_divide(x):
             grad_x = _from_the_end(grad_y * y, ctx.dim) / x
         else:
@@ -100,7 +100,7 @@ class CumprodFunction(Function):
                 s = g if s is None else g + following * s
                 sums.append(s)
             grad_x = _before(x, ctx.dim) * torch.stack(sums[::-1], ctx.dim)
-        return grad_x.to(x_given.dtype), None, None
+        return in_dtype(grad_x, x_given.dtype), None, None
 
 
 class ProdFunction(Function):
@@ -128,7 +128,8 @@ class ProdFunction(Function):
             dim = 0 if ctx.dim is None else ctx.dim
             factors = x.flatten() if ctx.dim is None else x
             others = _before(factors, dim) * _before(factors.flip(dim), dim).flip(dim)
-        return (grad_y * others.view(x.shape).conj()).to(x_given.dtype), None, None, None
+        grad_x = grad_y * others.view(x.shape).conj()
+        return in_dtype(grad_x, x_given.dtype), None, None, None
 
 
 class LogSumExpFunction(Function):

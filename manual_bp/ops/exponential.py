@@ -152,8 +152,8 @@ class LogaddexpFunction(FromInputs):
         x, y = operands(ctx)
         return asked_for(
             ctx,
-            lambda: grad_z / (1 + torch.exp(y - x)),
-            lambda: grad_z / (1 + torch.exp(x - y)),
+            lambda: grad_z / (1 + torch.exp(y - x)).conj(),
+            lambda: grad_z / (1 + torch.exp(x - y)).conj(),
         )
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.elementwise import unary
-from manual_bp.function import FromInput
+from manual_bp.function import FromInput, of_real_numbers
 from manual_bp.ops.where import where_nonzero
 from manual_bp.spec import Draw, Sample, sample
 
@@ -37,6 +37,7 @@ class NanToNumFunction(FromInput):
         return where_nonzero(x.isfinite(), grad_y), None, None, None
 
 
+@of_real_numbers(torch.nan_to_num)
 def nan_to_num(
     input: Tensor,
     nan: float | None = None,

@@ -63,9 +63,10 @@ def _by_base(grad_z: Tensor, x: Tensor, p: Tensor | float) -> Tensor:
 
 
 def _by_exponent(grad_z: Tensor, x: Tensor | float, p: Tensor, z: Tensor) -> Tensor:
-    at_least_0 = (p.real if p.is_complex() else p) >= 0
+    at_least_0 = (p.real >= 0) & (p.imag == 0) if p.is_complex() else p >= 0
     if isinstance(x, Tensor):
-        slope, flat = z * x.log(), (x == 0) & at_least_0
+        # In the dtype of z: a negative number has a complex logarithm.
+        slope, flat = z * x.to(z.dtype).log(), (x == 0) & at_least_0
     elif x == 0:
         slope, flat = z * -math.inf, at_least_0
     else:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function, under_autocast
+from manual_bp.function import Function, in_dtype, under_autocast
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -53,7 +53,7 @@ class SumFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        grad_x = spread(grad_y.to(ctx.dtype), ctx.shape, ctx.dim, ctx.keepdim)
+        grad_x = spread(in_dtype(grad_y, ctx.dtype), ctx.shape, ctx.dim, ctx.keepdim)
         return grad_x, None, None, None
 
 
@@ -72,7 +72,9 @@ class MeanFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        grad_y = grad_y.to(ctx.dtype) / ctx.count  # before it is repeated: M times less to do
+        grad_y = (
+            in_dtype(grad_y, ctx.dtype) / ctx.count
+        )  # before it is repeated: M times less to do
         return spread(grad_y, ctx.shape, ctx.dim, ctx.keepdim), None, None, None
 
 

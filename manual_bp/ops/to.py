@@ -1,4 +1,4 @@
-r"""A change of dtype, device or layout in memory: to, float, double, half and their like.
+r"""A change of dtype, device or layout in memory: to, float, double, half, cfloat and their like.
 
 Forward, the same numbers as nearly as the new dtype has them::
 
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function
+from manual_bp.function import Function, in_dtype
 from manual_bp.ops.view import nothing_to_do
 from manual_bp.spec import Draw, Sample, Spec, sample
 
@@ -51,7 +51,7 @@ class ToFunction(Function):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        return grad_y.to(dtype=ctx.dtype, device=ctx.device), None, None, None, None, None
+        return in_dtype(grad_y, ctx.dtype).to(ctx.device), None, None, None, None, None
 
 
 def _to(
@@ -122,6 +122,21 @@ def bfloat16(input: Tensor, memory_format: torch.memory_format | None = None) ->
     return _to(input, torch.bfloat16, memory_format=memory_format)
 
 
+def cfloat(input: Tensor, memory_format: torch.memory_format | None = None) -> Tensor:
+    """``input`` in complex64; as ``Tensor.cfloat``."""
+    return _to(input, torch.complex64, memory_format=memory_format)
+
+
+def cdouble(input: Tensor, memory_format: torch.memory_format | None = None) -> Tensor:
+    """``input`` in complex128; as ``Tensor.cdouble``."""
+    return _to(input, torch.complex128, memory_format=memory_format)
+
+
+def chalf(input: Tensor, memory_format: torch.memory_format | None = None) -> Tensor:
+    """``input`` in complex32; as ``Tensor.chalf``."""
+    return _to(input, torch.complex32, memory_format=memory_format)
+
+
 def type(input: Tensor, dtype: Any = None, non_blocking: bool = False) -> Any:
     """``input`` in ``dtype``, or the name of its type; as ``Tensor.type``."""
     if not isinstance(dtype, torch.dtype):
@@ -169,6 +184,10 @@ def _double_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw.fixed(4, 3).float().requires_grad_(), smooth=False)
 
 
+def _complex_samples(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(4, 3))
+
+
 def _type_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3), torch.float32, smooth=False)
 
@@ -185,7 +204,7 @@ TO = Spec(
     gradient=_GRADIENT,
     manual=to,
     native=torch.Tensor.to,
-    inplace={torch.Tensor.cpu: cpu, torch.Tensor.cuda: cuda},
+    inplace={torch.Tensor.cpu: cpu, torch.Tensor.cuda: cuda, torch.Tensor.chalf: chalf},
     samples=_samples,
 )
 FLOAT = Spec(
@@ -219,6 +238,22 @@ BFLOAT16 = Spec(
     manual=bfloat16,
     native=torch.Tensor.bfloat16,
     samples=_float_samples,
+)
+CFLOAT = Spec(
+    name="cfloat",
+    formula="y = x",
+    gradient=_GRADIENT,
+    manual=cfloat,
+    native=torch.Tensor.cfloat,  # type: ignore[attr-defined]
+    samples=_float_samples,
+)
+CDOUBLE = Spec(
+    name="cdouble",
+    formula="y = x",
+    gradient=_GRADIENT,
+    manual=cdouble,
+    native=torch.Tensor.cdouble,  # type: ignore[attr-defined]
+    samples=_complex_samples,
 )
 TYPE = Spec(
     name="type",

@@ -159,7 +159,10 @@ class AcoshFunction(FromInput):
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return grad_y * (x.conj().square() - 1).rsqrt()
+        x = x.conj()
+        if x.is_complex():  # left of the imaginary axis the root of the product has another sign
+            return grad_y * (x - 1).rsqrt() * (x + 1).rsqrt()
+        return grad_y * (x.square() - 1).rsqrt()
 
 
 class AtanhFunction(FromInput):

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function, widened
+from manual_bp.function import Function, of_real_numbers, widened
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -64,6 +64,7 @@ def _length(v: Tensor, dim: int) -> Tensor:
     return torch.linalg.vector_norm(v, dim=others, keepdim=True)
 
 
+@of_real_numbers(torch._weight_norm)
 def weight_norm(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     """``g v / |v|`` with its gradients by hand; as ``torch._weight_norm``.
 
