@@ -32,12 +32,14 @@ class Worked:
 
     forward: list[str] = field(default_factory=list)
     backward: list[str] = field(default_factory=list)
+    arriving: tuple[str, Place] | None = None  # the gradient that the backward lines start from
 
     @property
     def places(self) -> dict[str, list[int]]:
         """Which element of what the lines compute: ``{"y": [0, 1], "dW": [1, 0]}``."""
         found = (re.match(r"(\w+)\[([\d, ]+)\] =", line) for line in self.forward + self.backward)
-        return {m[1]: [int(i) for i in m[2].split(",")] for m in found if m is not None}
+        places = {m[1]: [int(i) for i in m[2].split(",")] for m in found if m is not None}
+        return places | ({self.arriving[0]: [*self.arriving[1]]} if self.arriving else {})
 
 
 def worked(operation: Operation, precision: int = 4) -> Worked:
@@ -85,6 +87,9 @@ class _Example:
         self.operation, self.precision = operation, precision
         self.y = operation.outputs[0]
         strongest = self.y.gradient if self.y.gradient is not None else self.y.value
+        for s in operation.inputs:  # rather where blame passes than where it is stopped
+            if s.slope is not None and s.gradient is not None and s.gradient.any():
+                strongest = s.gradient if s.shape == self.y.shape else strongest
         if strongest.numel() == 0 or strongest.is_complex():
             raise IndexError
         flat = int(torch.nan_to_num(strongest).abs().flatten().argmax())
@@ -156,9 +161,10 @@ def _elementwise(example: _Example) -> Worked:
         if s.gradient is None or y.gradient is None or s.slope is None or s.shape != y.shape:
             continue
         g, slope = y.gradient[at], s.slope[at]
+        lines.arriving = (f"d{y.name}", at)
         lines.backward.append(f"∂{y.name}/∂{s.name} = {example.bare(slope)}")
         lines.backward.append(
-            f"d{_name(s.name, at)} = d{y.name} * ∂{y.name}/∂{s.name} = "
+            f"d{_name(s.name, at)} = d{_name(y.name, at)} * ∂{y.name}/∂{s.name} = "
             f"{example.show(g)} * {example.show(slope)} = {example.bare(s.gradient[at])}"
         )
     return lines

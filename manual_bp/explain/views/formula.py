@@ -43,7 +43,7 @@ _FUNCTIONS = frozenset(
     "channel_shuffle relu round rowsum sigmoid sign silu sin sinh softmax softplus sym tan "
     "tanh tril trunc unfold zeta".split()
 )
-_NAMES = {"weight", "bias", "target", "rstd", "grid", "mask", "lr", "beta1", "beta2"}
+_NAMES = {"weight", "bias", "target", "rstd", "grid", "mask", "lr"}
 _SIGNS = {"<=": "≤", ">=": "≥", "!=": "≠", ":=": "≔", "-": "−", "*": "·"}
 _TOKEN = re.compile(
     r"(?P<number>\d+\.?\d*(?:e[+-]?\d+)?)"
@@ -195,9 +195,9 @@ def _classified(kind: str, text: str, following: str) -> Token:
     plain = text.rstrip("'")
     if plain in _BIG or plain in _FUNCTIONS:
         return Token("function", text)
-    if digits := re.fullmatch(r"([A-Za-z]|d[A-Za-z])(\d+)", plain):  # x1 is x with an index
-        letter, index = digits.groups()
-        return Token("symbol", letter, sub=[Token("number", index)])
+    digits = re.fullmatch(r"(\D+)(\d+)", plain)
+    if digits and (len(digits[1].removeprefix("d")) == 1 or digits[1] in _GREEK):  # x1 is x_1
+        return Token("symbol", digits[1], sub=[Token("number", digits[2])])
     bare = plain.removeprefix("d").removeprefix("∂") if len(plain) > 1 else plain
     if plain in _GREEK or plain in _NAMES or len(bare) == 1 or bare in {*_GREEK, *_NAMES}:
         return Token("symbol", text)
@@ -256,19 +256,29 @@ def _latex_name(name: str) -> str:
 
 
 def mathml(formula: str) -> str:
-    """The formula as one MathML element, which browsers set by themselves.
+    """The formula as MathML, which browsers set by themselves.
 
-    Gradients (``dx``) have the class "d", numbers the class "n", English the class "w".
+    It is a row of ``<math>`` elements that may break before a ``=``, ``+`` or ``-`` outside of
+    brackets, as a long line has to on a narrow screen. Gradients (``dx``) have the class "d",
+    numbers the class "n", English the class "w".
     """
-    pieces = parse(formula)
-    set_ = []
-    for before, token in zip([Token("sign", "="), *pieces], pieces, strict=False):
-        factors = _is_factor(before, last=True) and _is_factor(token, last=False)
-        if token.space > 1 or (token.space and factors):
-            width = 1.5 if token.space > 1 else 0.25
-            set_.append(f'<mspace width="{width}em"></mspace>')
-        set_.append(_mathml(token))
-    return f"<math><mrow>{''.join(set_)}</mrow></math>"
+    chunks: list[list[str]] = [[]]
+    depth, before = 0, Token("sign", "=")
+    for token in parse(formula):
+        sign = token.text if token.kind == "sign" else ""
+        depth += (sign in _OPENING) - (sign in _CLOSING)
+        if depth == 0 and chunks[-1] and (token.space > 1 or (token.space and sign in _BREAKS)):
+            chunks.append([])
+        if token.space > 1:
+            chunks[-1].append('<mspace width="1em"></mspace>')
+        elif token.space and _is_factor(before, last=True) and _is_factor(token, last=False):
+            chunks[-1].append('<mspace width="0.25em"></mspace>')
+        chunks[-1].append(_mathml(token))
+        before = token
+    return " ".join(f"<math><mrow>{''.join(chunk)}</mrow></math>" for chunk in chunks)
+
+
+_OPENING, _CLOSING, _BREAKS = frozenset("([{"), frozenset(")]}"), frozenset("=+-")
 
 
 def _is_factor(token: Token, last: bool) -> bool:
@@ -281,7 +291,7 @@ def _is_factor(token: Token, last: bool) -> bool:
 def _mathml(token: Token) -> str:
     core = _mathml_core(token)
     if token.hat:
-        core = f'<mover accent="true">{core}<mo>^</mo></mover>'
+        core = f'<mover accent="true">{core}<mo stretchy="false">ˆ</mo></mover>'
     sub = "".join(map(_mathml, token.sub))
     sup = "".join(map(_mathml, token.sup))
     if sub and sup:
@@ -298,7 +308,9 @@ def _mathml_core(token: Token) -> str:
     if token.kind == "text":
         return f'<mtext class="w">&nbsp;{escape(text)}&nbsp;</mtext>'
     if token.kind == "sign":
-        return f"<mo>{escape(_SIGNS.get(text, text))}</mo>"
+        # A line may break before it; it is no sign of the number after it then.
+        form = ' form="infix"' if text in _BREAKS and token.space else ""
+        return f"<mo{form}>{escape(_SIGNS.get(text, text))}</mo>"
     if token.kind == "number":
         digits, _, power = text.replace("-", "−", text.startswith("-")).partition("e")
         if not power:

@@ -91,7 +91,7 @@ const reached = (item) => item.ops.some((op) => op.outputs.some((s) => s.gradien
 const leaf = (path) => path.split(".").pop();
 const nameOf = (item) =>
   item.path ? leaf(item.path) : item.op.module ? leaf(item.op.module) : item.op.name;
-const kindOf = (item) => (item.path ? step.modules[item.path] || "module" : item.op.name);
+const kindOf = (item) => (item.path ? step.modules[item.path] || (item.path === "loss" ? "" : "module") : item.op.name);
 
 function build() {
   items = unfolded(split(operations, ""));
@@ -184,7 +184,7 @@ function place() {
   const columns = items.map((item) => item.column);
   const first = Math.min(...columns);
   const longest = Math.max(1, ...edges.map((e) => items[e.to].column - items[e.from].column));
-  const above = 40 + (longest > 1 ? 16 + 9 * Math.min(longest, 8) : 0);
+  const above = 40 + (longest > 1 ? 10 + 6 * Math.min(longest, 8) : 0);
   items.forEach((item) => {
     item.x = 46 + (item.column - first) * BOX.dx;
     item.y = above + item.row * BOX.dy;
@@ -202,7 +202,7 @@ function path(edge) {
   const [x2, y2] = [b.x, b.y + BOX.h / 2];
   const span = b.column - a.column;
   if (span > 1 && a.row === b.row) {
-    const top = a.y - 12 - 9 * Math.min(span, 8);
+    const top = a.y - 14 - 6 * Math.min(span, 8);
     const [s, e] = [a.x + BOX.w - 14, b.x + 14];
     return `M${s},${a.y} C${s},${top} ${s + 26},${top} ${s + 46},${top} L${e - 46},${top} C${e - 26},${top} ${e},${top} ${e},${b.y}`;
   }
@@ -214,7 +214,8 @@ function draw() {
   const size = place();
   const graph = $("graph");
   graph.textContent = "";
-  const svg = el("svg", { width: size.width, height: size.height, viewBox: `0 0 ${size.width} ${size.height}` });
+  const zoom = innerWidth < 640 ? 0.86 : 1;
+  const svg = el("svg", { width: size.width * zoom, height: size.height * zoom, viewBox: `0 0 ${size.width} ${size.height}` });
   const lines = el("g", {}, svg);
   for (const edge of edges) {
     edge.line = el("path", { d: path(edge), class: "edge" }, lines);
@@ -246,12 +247,12 @@ function draw() {
     }
     el("rect", { class: "box", width: BOX.w, height: BOX.h, rx: 8 }, g);
     const name = nameOf(item);
-    const kind = item.path ? `${kindOf(item)}, ${item.ops.length} steps` : kindOf(item);
+    const kind = item.path ? [short(kindOf(item), 9), `${item.ops.length} steps`].filter(Boolean).join(", ") : kindOf(item);
     if (name === kind) {
       el("text", { x: BOX.w / 2, y: 30 }, g, short(name, 16));
     } else {
       el("text", { x: BOX.w / 2, y: 21, "font-weight": 600 }, g, short(name, 15));
-      el("text", { class: "soft", x: BOX.w / 2, y: 38 }, g, short(kind, 19));
+      el("text", { class: "soft", x: BOX.w / 2, y: 38 }, g, short(kind, 17));
     }
     item.chips = item.path ? [] : item.parameters.slice(0, 4).map((s, k, all) => {
       const w = Math.max(...all.map((p) => p.name.length)) <= 2 ? 28 : all.length < 3 ? 52 : 34;
@@ -314,7 +315,9 @@ function paint() {
   }
   const graph = $("graph");
   if (i !== undefined) {
-    graph.scrollLeft = items[i].x + BOX.w / 2 - graph.clientWidth / 2;
+    const svg = graph.firstChild;
+    const zoom = svg.clientWidth / svg.viewBox.baseVal.width || 1;
+    graph.scrollLeft = (items[i].x + BOX.w / 2) * zoom - graph.clientWidth / 2;
   } else if (phase === "start") graph.scrollLeft = 0;
 }
 
@@ -350,7 +353,7 @@ function numbers(t, here = null) {
   const d = t.shape.length;
   if (d === 0) return table([[t.values]]);
   if (all.length > 12 && all.every((v) => v === all[0])) return `<p>all of them ${num(all[0])}</p>`;
-  if (d === 1) return t.values.length <= 12 ? table([t.values], here && [0, here[0]]) : picture(t, 1, largest);
+  if (d === 1) return t.values.length <= 12 ? table([t.values], here && [0, here[0]]) : picture(t, 1, largest, here);
   if (d === 2 && t.shape[1] <= 8 && t.shape[0] <= 12) return table(t.values, here);
   if (all.length <= 48 && t.shape[d - 1] <= 8) {
     let slices = [[[], t.values]];
@@ -358,12 +361,13 @@ function numbers(t, here = null) {
     const inside = (i) => here && i.every((v, k) => v === here[k]) && here.slice(-2);
     return slices.map(([i, rows]) => `<p>[${i.join(", ")}]</p>${table(rows, inside(i))}`).join("");
   }
-  return picture(t, d, largest);
+  return picture(t, d, largest, here);
 }
 
-function picture(t, d, largest) {
+function picture(t, d, largest, here) {
   const columns = d === 1 ? Math.min(t.shape[0], 32) : t.shape[d - 1];
-  return `<canvas role="img" data-columns="${columns}" data-largest="${largest}" data-values="${flat(t.values).map((v) => (finite(v) ? Number(v.toPrecision(3)) : "x")).join(" ")}" aria-label="${escapeHtml(shape(t))} numbers from ${num(t.min)} to ${num(t.max)}"></canvas>`;
+  const marked = here ? here.reduce((k, i, axis) => k * t.shape[axis] + i, 0) : -1;
+  return `<canvas role="img" data-here="${marked}" data-shape="${t.shape.join(" ")}" data-columns="${columns}" data-largest="${largest}" data-values="${flat(t.values).map((v) => (finite(v) ? Number(v.toPrecision(step.precision)) : v)).join(" ")}" aria-label="${escapeHtml(shape(t))} numbers from ${num(t.min)} to ${num(t.max)}"></canvas><details class="all"><summary>numbers</summary></details>`;
 }
 
 function paintPictures(root) {
@@ -382,10 +386,42 @@ function paintPictures(root) {
       const v = Number(text);
       const [r, g, b] = v >= 0 ? up : down;
       const t = Number(canvas.dataset.largest) ? Math.abs(v) / Number(canvas.dataset.largest) : 0;
-      c.fillStyle = text === "x" ? "#d0021b" : `rgb(${r} ${g} ${b} / ${(0.05 + 0.95 * t).toFixed(3)})`;
+      c.fillStyle = Number.isFinite(v) ? `rgb(${r} ${g} ${b} / ${(0.05 + 0.95 * t).toFixed(3)})` : "#d0021b";
       c.fillRect((k % columns) * dot, Math.floor(k / columns) * dot, dot - 0.5, dot - 0.5);
     });
+    const here = Number(canvas.dataset.here);
+    if (here >= 0) {
+      c.strokeStyle = style.getPropertyValue("--ink");
+      c.lineWidth = 2;
+      c.strokeRect((here % columns) * dot + 1, Math.floor(here / columns) * dot + 1, dot - 2, dot - 2);
+    }
+    canvas.onpointermove = (event) => {
+      const k = Math.floor(event.offsetY / dot) * columns + Math.floor(event.offsetX / dot);
+      if (k < values.length) canvas.title = `[${indices(k, canvas)}] = ${num(Number(values[k]))}`;
+    };
+    canvas.nextElementSibling.ontoggle = ({ target }) => listNumbers(target, canvas, values, columns);
   }
+}
+
+function indices(k, canvas) {
+  const found = [];
+  for (const size of canvas.dataset.shape.split(" ").map(Number).reverse()) {
+    found.unshift(k % size);
+    k = Math.floor(k / size);
+  }
+  return found.join(", ");
+}
+
+/** Every number of a picture as text, made when it is asked for. */
+function listNumbers(details, canvas, values, columns) {
+  if (!details.open || details.querySelector("table")) return;
+  const here = Number(canvas.dataset.here);
+  let rows = "";
+  for (let k = 0; k < values.length; k += columns) {
+    const row = values.slice(k, k + columns);
+    rows += `<tr><th>${indices(k, canvas)}</th>${row.map((v, j) => `<td${k + j === here ? ' class="here"' : ""}>${num(Number.isNaN(Number(v)) ? v : Number(v))}</td>`).join("")}</tr>`;
+  }
+  details.insertAdjacentHTML("beforeend", `<table>${rows}</table>`);
 }
 
 function card(op, s, t, prefix, kind, about) {
@@ -438,7 +474,7 @@ function forward(op) {
   const outputs = op.outputs.map((s) => card(op, s, s.value, "", "out", "goes out"));
   const ends = op.inputs.some((s) => s.wanted) && !op.outputs.some((s) => s.wanted);
   return heading(op, "Forward") + math(op.math.formula) +
-    (op.math.forward.length ? `<h3>One number each, worked out${Object.keys(op.math.places).length ? "; it is outlined below" : ""}</h3>${op.math.forward.map((l) => math(l, true)).join("")}` : "") +
+    (op.math.forward.length ? `<h3>One number worked out${Object.keys(op.math.places).length ? ", outlined below" : ""}</h3>${op.math.forward.map((l) => math(l, true)).join("")}` : "") +
     units(op, false) + way("forward", [["In", inputs], ["Out", outputs]]) + activation(op) +
     (ends ? `<p class="note">The gradient ends here: nothing before it learns through this operation.</p>` : "");
 }
@@ -454,7 +490,7 @@ function backward(op) {
   const unasked = op.inputs.filter((s) => s.wanted === false && s.parameter).map((s) => s.parameter);
   const error = op.error === null ? "" : `<p class="check">Autograd agrees: relative error ${op.error === 0 ? "0, the same bits" : num(op.error, 2)}.${op.by_hand ? "" : " This gradient is autograd's own."}</p>`;
   return heading(op, "Backward") + math(op.math.rule) +
-    (op.math.backward.length ? `<h3>One number each, worked out${Object.keys(op.math.places).length ? "; it is outlined below" : ""}</h3>${op.math.backward.map((l) => math(l, true)).join("")}` : "") +
+    (op.math.backward.length ? `<h3>One number worked out${Object.keys(op.math.places).length ? ", outlined below" : ""}</h3>${op.math.backward.map((l) => math(l, true)).join("")}` : "") +
     units(op, true) +
     way("backward", [["Arrives", arriving], ["The local derivative", slopes], ["Is handed back", [...leaving, ...learned]]]) +
     (leaving.length + learned.length ? "" : "<p>Nobody before it asks for a gradient: the way ends here.</p>") +
@@ -497,7 +533,7 @@ function group(item, back) {
     return `<tr><td><code>${escapeHtml(op.module.slice(item.path.length + 1) || leaf(item.path))}</code></td><td>${escapeHtml(op.name)}</td><td>${shape(op.outputs[0].value)}</td>${back ? `<td>${bar}</td>` : ""}</tr>`;
   });
   if (back) rows.reverse();
-  return `<h2>${escapeHtml(leaf(item.path))}: ${escapeHtml(kindOf(item))}</h2>
+  return `<h2>${escapeHtml([leaf(item.path), kindOf(item)].filter(Boolean).join(": "))}</h2>
     <p class="path">${back ? "Backward" : "Forward"} · <code>${escapeHtml(item.path)}</code> · ${item.ops.length} operations in one box</p>
     <p><button type="button" class="strong" data-open="${escapeHtml(item.path)}">Open this module</button></p>
     <div class="scroll"><table class="list"><tr><th>inside</th><th>operation</th><th>makes</th>${back ? "<th>blame that arrives (norm)</th>" : ""}</tr>${rows.join("")}</table></div>`;
@@ -520,7 +556,7 @@ function update() {
   });
   const rules = [...new Set(step.updates.map((u) => u.math).filter(Boolean))].map((m) => math(m)).join("");
   const first = step.updates.find((u) => Object.keys(u.numbers).length);
-  const settings = first ? `<p>${Object.entries(first.numbers).map(([k, v]) => `${escapeHtml(k)} = ${num(v)}`).join(", ")}</p>` : "";
+  const settings = first ? math(first.numbers_math, true) : "";
   const worst = Math.max(0, ...step.updates.map((u) => u.error_after).filter(finite));
   const check = step.optimizer ? `<p class="check">torch.optim, given the same gradients, ends at the same weights: largest relative error ${worst === 0 ? "0, the same bits" : num(worst, 2)}.</p>` : "";
   return `<h2>Update${step.optimizer ? ` by ${escapeHtml(step.optimizer)}` : ""}</h2><p class="path">Every parameter moves against its gradient</p>${rules}${settings}${shown.join("")}${check}`;

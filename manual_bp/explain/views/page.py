@@ -112,6 +112,9 @@ def _data(e: Explanation, precision: int) -> str:
                 told_symbol["value"] = {"same": same}
     for told, update in zip(step["updates"], e.updates, strict=True):
         told["math"] = mathml(update.rule) if update.rule else ""
+        told["numbers_math"] = mathml(
+            ",  ".join(f"{name} = {number(v, precision)}" for name, v in update.numbers.items())
+        )
         line = worked_update(update, precision)
         told["line"] = mathml(line) if line else ""
     del step["answer"]
