@@ -36,6 +36,7 @@ FILES = (
     "gather",
     "getitem",
     "grid",
+    "householder",
     "index_select",
     "istft",
     "lerp",
