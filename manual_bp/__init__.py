@@ -9,7 +9,7 @@
 ``audit(loss)``        which operations are by hand and which are autograd's
 ``located()``          a forward pass of which ``audit`` then tells where in the model
 ``check(f, g, *x)``    proves one's own ``autograd.Function`` equal to a reference
-``assert_equivalent``  the same, for a test
+``assert_equivalent``  the same, for a test; ``equivalent_to`` as a decorator
 ``explain(model, x)``  one learning step, operation by operation, number by number
 ``diagnose(model)``    what is wrong with a network's gradients, and what helps
 =====================  ===============================================================
@@ -27,7 +27,7 @@ from manual_bp.located import located
 
 if TYPE_CHECKING:
     from manual_bp import optim
-    from manual_bp.conformance import assert_equivalent, check
+    from manual_bp.conformance import assert_equivalent, check, equivalent_to
     from manual_bp.explain.diagnose import diagnose
     from manual_bp.explain.diagnosis import Diagnosis
 
@@ -42,6 +42,7 @@ __all__ = [
     "by_hand",
     "check",
     "diagnose",
+    "equivalent_to",
     "explain",
     "functional",
     "located",
@@ -56,6 +57,7 @@ _LAZY = {
     "assert_equivalent": "manual_bp.conformance",
     "check": "manual_bp.conformance",
     "diagnose": "manual_bp.explain.diagnose",
+    "equivalent_to": "manual_bp.conformance",
     "optim": "manual_bp.optim",
 }
 

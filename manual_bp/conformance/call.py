@@ -177,6 +177,8 @@ class Call:
         if not isinstance(leaf, Tensor):
             return repr(leaf)
         kind = str(leaf.dtype).removeprefix("torch.")
+        if leaf.layout is not torch.strided:
+            kind = f"sparse {kind}"
         layout = self.layouts[index]
         plain = layout in ("as given", "contiguous")
         shape = "x".join(map(str, leaf.shape)) or "scalar"

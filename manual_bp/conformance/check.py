@@ -95,7 +95,7 @@ def check(
         A report: ``.passed``, ``.failures``, ``print(report)``.
 
     Raises:
-        ValueError: for an unknown probe.
+        ValueError: for an unknown probe, and for an example call that the reference refuses.
 
     Example:
         >>> import torch
@@ -123,10 +123,11 @@ def check(
             results.append(_run(probe, bench, watchdog.limit, timeout))
             if fail_fast and results[-1].status == FAILED:
                 stop = f"{probe.name!r} failed already"
-            if probe.name == "example" and results[-1].status != PASSED and not keep_going:
+            if probe.name == "example" and results[-1].status == LEFT_OUT:
+                (reason,) = results[-1].reasons
+                raise ValueError(f"the example call cannot be compared: {reason}")
+            if probe.name == "example" and results[-1].status == FAILED and not keep_going:
                 stop = "the example call itself is wrong: put that right first"
-                if results[-1].status == LEFT_OUT:
-                    stop = "the reference refuses the example call"
     return Report(
         manual=name or _name(manual),
         reference=_name(autograd),
@@ -146,10 +147,10 @@ def _dtype(
     if given <= {torch.float64} or len(given) > 1:
         return torch.float64, ""
     own = given.pop()
+    name = str(own).removeprefix("torch.")
     refusal = _refusal(manual, call.to(torch.float64), seed, limit, timeout)
     if not refusal or own not in _RTOL or _refusal(manual, call, seed, limit, timeout):
-        return torch.float64, ""
-    name = str(own).removeprefix("torch.")
+        return torch.float64, f"the example is {name}; compared in float64, which sees more"
     return own, f"compared in {name}, which sees less: float64 is refused ({refusal})"
 
 

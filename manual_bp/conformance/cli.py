@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--kwarg", action="append", default=[], metavar="NAME=EXPR", help="a keyword argument")
     add("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
-    add("--device", default="cpu", help="where the tensors are (default cpu)")
+    add("--device", default="cpu", help="where the tensors are: cpu (default) or cuda")
     add("--probe", action="append", metavar="NAME", help="run this probe only; repeatable")
     add("--skip", action="append", default=[], metavar="NAME", help="leave this probe out")
     add("--transforms", action="store_true", help="also func.grad, vmap, jvp, autocast, compile")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Iterator
 
+from manual_bp.conformance.compare import Mismatch
 from manual_bp.conformance.report import (
     FAILED,
     LEFT_OUT,
@@ -66,7 +68,7 @@ def _head(report: Report) -> Iterator[list[Piece]]:
     yield [(f"{report.manual} against {report.reference}: ", "bold"), (verdict, style)]
     yield [(f"  called with {report.call}", "")]
     if report.note:
-        yield [(f"  {report.note}", "bold yellow")]
+        yield [(f"  {report.note}", "dim")]
     yield []
 
 
@@ -133,21 +135,23 @@ def _failure(number: int, failure: Failure, width: int) -> Iterator[list[Piece]]
         yield from _field(f"  {name}", numbers, width)
     mismatch = problem.mismatch
     if mismatch is not None:
-        yield from _field("worst at", _worst(failure), width)
+        yield from _field("worst at", _worst(mismatch), width)
+        yield from _field("error", _error(mismatch), width)
     for clue in failure.clues:
         yield from _field("clue", clue, width, "bold yellow")
     if problem.hint:
         yield from _field("look for", problem.hint, width)
 
 
-def _worst(failure: Failure) -> str:
-    m = failure.problem.mismatch
-    assert m is not None
-    where = f"[{', '.join(map(str, m.index))}]"
-    return (
-        f"{where}: {_number(m.manual)} by hand, {_number(m.reference)} by autograd; relative error "
-        f"{m.relative:.2g}, {m.ulps:.2g} ULPs; {m.wrong} of {m.total} elements are wrong"
-    )
+def _worst(m: Mismatch) -> str:
+    where = f"[{', '.join(map(str, m.index))}]: " if m.index else ""
+    return f"{where}{_number(m.manual)} by hand, {_number(m.reference)} by autograd"
+
+
+def _error(m: Mismatch) -> str:
+    ulps = f", {m.ulps:.2g} ULPs" if math.isfinite(m.ulps) else ""
+    share = f"{m.wrong} of {m.total} elements are wrong" if m.total > 1 else "the only element"
+    return f"relative {m.relative:.2g}{ulps}; {share}"
 
 
 def _number(value: complex | float) -> str:

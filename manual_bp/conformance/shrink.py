@@ -34,6 +34,7 @@ def shrink(bench: Bench, case: Case, problem: Problem) -> tuple[Call, Problem]:
     if not case.shrinks:
         return call, problem
     end = time.monotonic() + _SECONDS
+    call, problem = _worst_first(bench, case, call, problem)
     for axis in bench.axes:
         for size in (1, 2, 3):
             if bench.structured or time.monotonic() > end or not _fits(call, axis, size):
@@ -46,6 +47,24 @@ def shrink(bench: Bench, case: Case, problem: Problem) -> tuple[Call, Problem]:
     rounded = _keep_layouts(_rounded(call, 1), call)
     again = _still(bench, case, rounded, problem) if time.monotonic() < end else None
     return (call, problem) if again is None else (rounded, again)
+
+
+def _worst_first(bench: Bench, case: Case, call: Call, problem: Problem) -> tuple[Call, Problem]:
+    """The call turned round, so that the worst element is among the first and not cut off."""
+    names = {f"gradient of {name}": i for i, name in enumerate(call.names)}
+    leaf = names.get(problem.subject)
+    if problem.mismatch is None or leaf is None or bench.structured:
+        return call, problem
+    shifts = dict(enumerate(problem.mismatch.index))
+    leaves = {i: call.leaves[i] for i in call.tensors}
+    for axis in bench.axes:
+        shift = next((shifts.get(d, 0) for i, d in axis.places if i == leaf and d is not None), 0)
+        for i, dim in axis.places:
+            if shift and dim is not None and dim < leaves[i].dim():
+                leaves[i] = leaves[i].roll(-shift, dim)
+    turned = _keep_layouts(call.with_leaves(leaves), call)
+    again = _still(bench, case, turned, problem)
+    return (call, problem) if again is None else (turned, again)
 
 
 def _fits(call: Call, axis: Axis, size: int) -> bool:

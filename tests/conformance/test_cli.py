@@ -46,6 +46,7 @@ def test_wrong_function(capsys, tmp_path):
         (["--seed", "one"], "invalid int value"),
         (["--probe", "exampel"], "there is no probe"),
         (["gelu", "--device", "warp"], "cannot be used"),
+        ([f"{SWISH}:Swish", "--against", "torch:matmul", *INPUT], "the reference refuses it"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(argv, message, capsys):
