@@ -79,7 +79,7 @@ def parse(formula: str) -> list[Token]:
     """The pieces of a formula, in order; scripts hang on the piece before them."""
     found: list[Token] = []
     pieces = _Reader(formula).all()
-    for token, following in zip(pieces, [*pieces[1:], Token("sign", "")], strict=True):
+    for token, following in zip(pieces, [*pieces, Token("sign", "")][1:], strict=True):
         speaks = following.kind == "text" or following.text == ","
         if speaks and not token.sub and (token.kind == "function" or token.text == "a"):
             token.kind = "text"  # "mean of", "sum, mean or max of", "a channel"
