@@ -22,7 +22,33 @@ from torch.utils._pytree import tree_leaves, tree_map
 from manual_bp.audit import audit
 from manual_bp.by_hand import by_hand
 
-__all__ = ["Entry", "Finding", "Run", "examine", "missing", "modules", "operations"]
+__all__ = [
+    "LEFT_OUT",
+    "Entry",
+    "Finding",
+    "Run",
+    "examine",
+    "missing",
+    "modules",
+    "operations",
+]
+
+# What of torch.nn and torch.nn.functional is left to torch on purpose, and why. It works as it is
+# in a model under by_hand(), and audit() names it.
+LEFT_OUT = {
+    "torch.nn.Container": "it is an old name of Module",
+    "torch.nn.DataParallel": "it only spreads a model over GPUs, and torch advises against it",
+    "torch.nn.NLLLoss2d": "it is an old name of NLLLoss, which is by hand",
+    "torch.nn.SyncBatchNorm": "in training it needs several processes, each with a GPU; alone it "
+    "is BatchNorm, which is by hand",
+    "torch.nn.functional.grouped_mm": "it takes no float64, in which gradients here are proved",
+    "torch.nn.functional.one_hot": "it has no gradient",
+    "torch.nn.functional.scaled_grouped_mm": "it multiplies 8-bit numbers, without a gradient",
+    "torch.nn.functional.scaled_mm": "it multiplies 8-bit numbers, without a gradient",
+    "torch.nn.functional.upsample": "it is an old name of interpolate, which is by hand",
+    "torch.nn.functional.upsample_bilinear": "it is an old name of interpolate, which is by hand",
+    "torch.nn.functional.upsample_nearest": "it is an old name of interpolate, which is by hand",
+}
 
 
 @dataclass(frozen=True)

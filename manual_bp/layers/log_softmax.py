@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import _get_softmax_dim  # type: ignore[attr-defined]
 
+from manual_bp.composed import under_by_hand
 from manual_bp.function import Function, is_recorded, under_autocast, widened
 from manual_bp.spec import Draw, Sample, Spec, sample
 
@@ -96,6 +97,25 @@ class LogSoftmax(torch.nn.LogSoftmax):
         return log_softmax(input, self.dim, _stacklevel=5)
 
 
+class AdaptiveLogSoftmaxWithLoss(torch.nn.AdaptiveLogSoftmaxWithLoss):
+    """``torch.nn.AdaptiveLogSoftmaxWithLoss`` whose gradients are by hand.
+
+    Frequent classes and a few clusters of rare ones share a LogSoftmax; within its cluster a rare
+    class has another, log p(class) = log p(cluster) + log p(class | cluster), and a gradient goes
+    into a cluster only for the examples that belong there. The forward pass is torch's own.
+
+    Grave et al. (2017), "Efficient softmax approximation for GPUs", section 4.
+    """
+
+    def forward(self, input_: Tensor, target_: Tensor) -> Any:
+        """Map (N, D) and classes (N), or (D) and one class, to log-probabilities and their loss."""
+        return under_by_hand(super().forward, input_, target_)
+
+    def log_prob(self, input: Tensor) -> Tensor:
+        """Map (N, D) to the log-probabilities of all classes: (N, K)."""
+        return under_by_hand(super().log_prob, input)
+
+
 def _samples(draw: Draw) -> Iterator[Sample]:
     inf = float("inf")
     yield sample(draw(4, 3), -1)
@@ -116,6 +136,11 @@ def _modules(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(2, 4, 3), 1)
 
 
+def _adaptive(draw: Draw) -> Iterator[Sample]:
+    yield sample((draw(6, 4), torch.tensor([0, 5, 2, 9, 3, 1])), 4, 10, [2, 6], div_value=2.0)
+    yield sample((draw(4), torch.tensor(3)), 4, 7, [2], head_bias=True, label="one example")
+
+
 def _bench(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(64, 512), -1)
     yield sample(draw(1024, 2048), -1)
@@ -134,6 +159,6 @@ SPEC = Spec(
     },
     samples=_samples,
     refused=_refused,
-    modules={LogSoftmax: _modules},
+    modules={LogSoftmax: _modules, AdaptiveLogSoftmaxWithLoss: _adaptive},
     bench=_bench,
 )

@@ -120,5 +120,5 @@ def test_bad_arguments(build: Callable[[ModuleType], object], message: str, nn: 
 
 
 def test_a_layer_that_is_not_by_hand_yet_is_named() -> None:
-    with pytest.raises(ValueError, match=r"CrossMapLRN2d"):
-        MLP(manual_bp.nn, activation="CrossMapLRN2d")
+    with pytest.raises(ValueError, match=r"SyncBatchNorm"):
+        MLP(manual_bp.nn, activation="SyncBatchNorm")
