@@ -40,6 +40,7 @@ FILES = (
     "hinge_embedding_loss",
     "instance_norm",
     "interpolate",
+    "kernels",
     "kl_div",
     "l1_loss",
     "layer_norm",
