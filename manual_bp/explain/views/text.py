@@ -59,7 +59,8 @@ def _lines(e: Explanation, precision: int) -> Iterator[list[Piece]]:
         else:
             yield from _forward(piece, precision)
     yield from _heading("backward", "dx is short for dL/dx: how the loss changes with x")
-    largest = max((o.blame or 0.0 for o in e.operations), default=0.0)
+    sizes = [o.blame for o in e.operations if o.blame is not None and math.isfinite(o.blame)]
+    largest = max(sizes, default=0.0)
     for piece in reversed(pieces):
         if isinstance(piece, Group):
             yield from _group(piece, [], precision, largest)
