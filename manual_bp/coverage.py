@@ -61,7 +61,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Entry:
-    """An operation or module of a registry, with its samples in float64.
+    """An operation or module of a registry, with its samples in double precision.
 
     Attributes:
         name: As the registry calls it, with the variant.
@@ -99,21 +99,24 @@ def _registry(module: str, name: str) -> Any:
         return getattr(import_module(f"torch.testing._internal.{module}"), name)
 
 
-def operations() -> Iterator[Entry]:
+def operations(dtype: torch.dtype = torch.float64) -> Iterator[Entry]:
     """The differentiable entries of PyTorch's ``op_db``.
+
+    Args:
+        dtype: of the samples; float64 or complex128
 
     Raises:
         ModuleNotFoundError: Without the package ``expecttest``.
     """
     for op in _registry("common_methods_invocations", "op_db"):
-        if op.supports_autograd and torch.float64 in op.dtypes:
+        if op.supports_autograd and dtype in op.dtypes:
             variant = f" ({op.variant_test_name})" if op.variant_test_name else ""
             kind = "functional" if op.name.startswith("nn.functional.") else "operation"
-            yield Entry(op.name + variant, kind, lambda op=op: _operation_runs(op))  # type: ignore[misc]
+            yield Entry(op.name + variant, kind, lambda op=op: _operation_runs(op, dtype))  # type: ignore[misc]
 
 
-def _operation_runs(op: Any) -> Iterator[Run]:
-    for s in op.sample_inputs("cpu", torch.float64, requires_grad=True):
+def _operation_runs(op: Any, dtype: torch.dtype) -> Iterator[Run]:
+    for s in op.sample_inputs("cpu", dtype, requires_grad=True):
 
         def call(s: Any = s) -> Any:
             result = op(s.input, *s.args, **s.kwargs)

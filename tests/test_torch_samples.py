@@ -17,6 +17,7 @@ from manual_bp import coverage
 from manual_bp.coverage import Entry
 
 ENTRIES = [*coverage.modules(), *coverage.operations()]
+COMPLEX = [*coverage.operations(torch.complex128)]
 
 # Samples of each entry; `make test-all` takes them all.
 FEW = 4
@@ -29,9 +30,31 @@ def _prove(entry: Entry, samples: int | None) -> None:
             assert coverage.examine(run).error < 1e-8
 
 
+def _prove_complex(entry: Entry, samples: int | None) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for run in islice(entry.runs(), samples):
+            try:
+                run.call()
+            except RuntimeError:  # PyTorch's own samples, which it refuses
+                continue
+            assert coverage.examine(run).error < 1e-8
+
+
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda e: f"{e.kind}-{e.name}")
 def test_gradients_on_torchs_samples(entry: Entry) -> None:
     _prove(entry, FEW)
+
+
+@pytest.mark.parametrize("entry", COMPLEX, ids=lambda e: e.name)
+def test_gradients_on_torchs_complex_samples(entry: Entry) -> None:
+    _prove_complex(entry, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", COMPLEX, ids=lambda e: e.name)
+def test_gradients_on_all_of_torchs_complex_samples(entry: Entry) -> None:
+    _prove_complex(entry, None)
 
 
 @pytest.mark.slow
