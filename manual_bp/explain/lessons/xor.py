@@ -87,7 +87,8 @@ def tell(step: Explanation) -> Iterator[str | Table]:
         f"It says {_row(answers)} where XOR is {_row(LABELS)}: {_count(answers)} right. "
         f"{_units(dead)} {'is' if len(dead) == 1 else 'are'} dead: off for all four inputs. A "
         "ReLU that is off has the slope 0, so no gradient passes, and its weights stay where they "
-        "are for good. The others are on for (1,1) alone, whose answer is right already."
+        "are for good. The others still get a gradient. But they are on for (1,1) alone, whose "
+        "answer is right already: what they learn changes no other answer."
     )
     start = _network(SEED)
     before = start[:1](torch.tensor(POINTS, dtype=torch.float64)) > 0

@@ -93,7 +93,9 @@ def _table(table: Table) -> Iterator[list[Piece]]:
     for i, row in enumerate((table.head, *table.rows)):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield [(f"    {'  '.join(cells)}", "" if i else "dim")]
-    yield [(f"    {table.caption}", "dim")] if table.caption else []
+    if table.caption:
+        yield [(f"    {table.caption}", "dim")]
+    yield []
 
 
 def _heading(name: str, about: str) -> Iterator[list[Piece]]:
