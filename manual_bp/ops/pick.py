@@ -269,16 +269,7 @@ def _refused(draw: Draw) -> Iterator[Sample]:
 _FORMULA = "y_m = x_i(m)"
 _GRADIENT = "dx_i = sum_{m: i(m) = i} dy_m"
 
-AAMINMAX = Spec(
-    name="aminmax",
-    formula="y = the smallest and the largest x_i",
-    gradient="dx_i = dy / k where x_i = y, k of them",
-    manual=aminmax,
-    native=torch.aminmax,
-    overrides=(torch.Tensor.aminmax,),
-    samples=_aminmax_samples,
-)
-MAX = Spec(
+AMAX = Spec(
     name="amax",
     formula="y = the largest x_i",
     gradient="dx_i = dy / k where x_i = y, k of them",
@@ -296,6 +287,15 @@ AMIN = Spec(
     native=torch.amin,
     overrides=(torch.Tensor.amin,),
     samples=_extreme_samples,
+)
+AMINMAX = Spec(
+    name="aminmax",
+    formula="y = the smallest and the largest x_i",
+    gradient="dx_i = dy / k where x_i = y, k of them",
+    manual=aminmax,
+    native=torch.aminmax,
+    overrides=(torch.Tensor.aminmax,),
+    samples=_aminmax_samples,
 )
 MAX = Spec(
     name="max",
