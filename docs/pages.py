@@ -14,7 +14,7 @@ from pathlib import Path
 
 from experiments import catalog
 from manual_bp.explain.lessons import LESSONS
-from manual_bp.explain.views import markdown
+from manual_bp.explain.views import render
 from manual_bp.layers import SPECS
 from manual_bp.spec import Spec
 
@@ -86,8 +86,8 @@ def _faces() -> str:
     for module, member in (
         ("conformance", "check"),
         ("conformance", "assert_equivalent"),
-        ("explain", "explain"),
-        ("explain", "diagnose"),
+        ("explain.step", "explain"),
+        ("explain.diagnose", "diagnose"),
     ):
         lines += [f".. autofunction:: manual_bp.{module}.{member}", ""]
     lines += [".. autoclass:: manual_bp.function.Function", ""]
@@ -98,7 +98,7 @@ def _faces() -> str:
 
 def _lessons(folder: Path) -> None:
     for name, lesson in LESSONS.items():
-        page = markdown(lesson.build().explain(), lesson=lesson)
+        page = render(lesson.explain(), "markdown")
         (folder / f"{name}.md").write_text(page, encoding="utf-8")
     _index(
         folder,

@@ -6,7 +6,7 @@ Forward, with a threshold ``s``::
     softshrink   y = x - s sign(x)     where |x| > s,  else 0
     tanhshrink   y = x - tanh x
 
-Backward. The first two let through what they did not set to 0, at |x| = s nothing, as PyTorch::
+Backward. The first two let through what they did not set to 0, at ``|x| = s`` nothing, as PyTorch::
 
     hard, soft   dL/dx = dL/dy         where |x| > s,  else 0
     tanhshrink   dL/dx = dL/dy tanh^2 x

@@ -6,14 +6,14 @@ Forward::
     I1(x) = 1/pi integral_0^pi e^(x cos t) cos t dt    i1e(x) = e^-|x| I1(x)
 
 Backward. The slope of I0, taken under the integral, is I1; that of I1 the same with cos^2 t, which
-integration by parts turns into I0 - I1/x. The factor e^-|x| adds its own slope, -sign(x)::
+integration by parts turns into I0 - I1/x. The factor ``e^-|x|`` adds its own slope, -sign(x)::
 
     I0     dL/dx = dL/dy I1(x)
     I1     dL/dx = dL/dy (I0(x) - I1(x) / x)                       1/2 at x = 0
     i0e    dL/dx = dL/dy (i1e(x) - sign(x) i0e(x))
     i1e    dL/dx = dL/dy (i0e(x) - i1e(x) (sign(x) + 1 / x))       1/2 at x = 0
 
-I0 normalises the von Mises distribution, the Gaussian of the circle; I grows as e^|x|, so the
+I0 normalises the von Mises distribution, the Gaussian of the circle; I grows as ``e^|x|``, so the
 scaled forms serve where x is large.
 
 Abramowitz & Stegun (1964), "Handbook of Mathematical Functions", section 9.6.

@@ -1,4 +1,4 @@
-r"""What takes no notice of what was there: fill, zero_, and the draws normal and bernoulli.
+r"""What takes no notice of what was there: fill, ``zero_``, and the draws normal and bernoulli.
 
 Forward: every element of ``x`` becomes the number ``v``, or a random one z::
 

@@ -4,7 +4,7 @@ Forward::
 
     y = (sum_m |x_m|^p)^(1/p);     p = inf: the largest |x_m|;     p = 0: how many are not 0
 
-Backward. With u = sum |x|^p, dy/du = y^(1-p) / p and du/dx_m = p |x_m|^(p-1) sign(x_m)::
+Backward. With ``u = sum |x|^p``, dy/du = y^(1-p) / p and ``du/dx_m = p |x_m|^(p-1) sign(x_m)``::
 
     dL/dx_m = dL/dy sign(x_m) (|x_m| / y)^(p-1);     p = 2: dL/dy x_m / y
     p = inf: dL/dx_m = dL/dy sign(x_m) / k  for the k that are the largest

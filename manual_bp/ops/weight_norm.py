@@ -6,7 +6,7 @@ Forward::
 
     w_km = g_k v_km / |v_k|,     |v_k|^2 = sum_m v_km^2
 
-Backward. With the direction u = v / |v| and t_k = sum_m dL/dw_km u_km, the part of the gradient
+Backward. With the direction ``u = v / |v|`` and t_k = sum_m dL/dw_km u_km, the part of the gradient
 that points along it::
 
     dL/dg_k  = t_k                                         (K, 1...)

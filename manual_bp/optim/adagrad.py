@@ -32,7 +32,7 @@ class Adagrad(UpdateRule):
         params: Parameters, named parameters, or dicts that define parameter groups.
         lr: Step size; a tensor of one element is read at each step.
         lr_decay: gamma, a further decay of the rate, zero in the paper.
-        weight_decay: lam, the factor of the L2 penalty lam/2 |theta|^2.
+        weight_decay: lam, the factor of the L2 penalty ``lam/2 |theta|^2``.
         initial_accumulator_value: s_0. A group's own value is used for that group.
         eps: Keeps the division finite.
         foreach: False steps by ``formula``, True and None by ``in_place``.

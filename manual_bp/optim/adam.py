@@ -43,7 +43,7 @@ class Adam(UpdateRule):
         betas: How much of each average stays from one step to the next; two floats, or two tensors
             of one element.
         eps: Keeps the division finite.
-        weight_decay: lam, the factor of the L2 penalty lam/2 |theta|^2.
+        weight_decay: lam, the factor of the L2 penalty ``lam/2 |theta|^2``.
         amsgrad: Divide by the largest second moment so far.
         foreach: False steps by ``formula``, True and None by ``in_place``.
         maximize: Ascend.

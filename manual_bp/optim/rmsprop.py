@@ -44,7 +44,7 @@ class RMSprop(UpdateRule):
         lr: Step size; a tensor of one element is read at each step.
         alpha: How much of the averages stays from one step to the next.
         eps: Keeps the division finite.
-        weight_decay: lam, the factor of the L2 penalty lam/2 |theta|^2.
+        weight_decay: lam, the factor of the L2 penalty ``lam/2 |theta|^2``.
         momentum: mu, the part of b that stays from one step to the next.
         centered: Divide by the deviation from the average gradient, not by its size.
         capturable: Only False.

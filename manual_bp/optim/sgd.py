@@ -43,7 +43,7 @@ class SGD(UpdateRule):
         lr: Step size; a tensor of one element is read at each step.
         momentum: mu, the part of the velocity that stays from one step to the next.
         dampening: tau, what is held back of each new gradient, except the first.
-        weight_decay: lam, the factor of the L2 penalty lam/2 |theta|^2.
+        weight_decay: lam, the factor of the L2 penalty ``lam/2 |theta|^2``.
         nesterov: Look ahead; needs a momentum and no dampening.
         maximize: Ascend.
         foreach: False steps by ``formula``, True and None by ``in_place``.
