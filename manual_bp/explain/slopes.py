@@ -105,6 +105,8 @@ def _activation(operation: Operation) -> None:
     wanted = [s for s in operation.inputs if s.wanted]
     if len(wanted) != 1 or (slope := wanted[0].slope) is None or slope.shape != wanted[0].shape:
         return
+    if wanted[0].parameter is not None:  # a Linear of one weight, whose slope is its input
+        return
     none = slope == 0
     operation.dead = float(none.double().mean())
     operation.saturated = float(((slope.abs() < SATURATED) & ~none).double().mean())

@@ -27,7 +27,7 @@ class Unrolled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map a sequence (T, 1, 1) to (1, 1)."""
-        h = torch.zeros_like(x[0])
+        h = torch.zeros(1, 1, dtype=torch.float64)
         for x_t in x:
             h = torch.tanh(self.state(h) + self.input(x_t))
         return h
