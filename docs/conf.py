@@ -32,7 +32,8 @@ highlight_language = "none"
 
 html_theme = "furo"
 html_title = "manual_bp"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["formula.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
 
@@ -40,7 +41,8 @@ html_copy_source = False
 def _math(self: Any, node: nodes.Element) -> None:
     """Write a formula as MathML, which browsers draw by themselves: no script, no network."""
     block = isinstance(node, nodes.math_block)
-    self.body.append(tex2mathml(node.astext(), as_block=block))
+    formula = tex2mathml(node.astext(), as_block=block)
+    self.body.append(f'<div class="formula">{formula}</div>' if block else formula)
     raise nodes.SkipNode
 
 

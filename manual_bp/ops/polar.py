@@ -5,8 +5,8 @@ Forward::
     z = r e^(i t)        t = angle z        s = z / |z|
 
 Backward. At z two directions matter: s, along the ray, which changes r alone, and i s, around the
-origin, which changes t alone; a step of length h around changes the angle by ``h / |z|``. The gradient
-of a part is the component of dL/dz in its direction, Re(conj(s) dL/dz)::
+origin, which changes t alone; a step of length h around changes the angle by ``h / |z|``. The
+gradient of a part is the component of dL/dz in its direction, Re(conj(s) dL/dz)::
 
     polar    dL/dr = Re(conj(s) dL/dz),  dL/dt = Re(conj(i z) dL/dz)
     angle    dL/dz = dL/dt i s / |z|
