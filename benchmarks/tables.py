@@ -1,25 +1,26 @@
 """Writes what README.md and docs/layers.md show of the code: measured and copied, never typed.
 
-``python -m benchmarks.tables`` runs every sample in float64 against autograd and times every
-layer at two sizes; it takes some minutes. ``--text`` leaves the measurements as they are.
-``make run`` comes first: the figure is taken from its report.
+``python -m benchmarks.tables`` runs every sample against autograd, dtype by dtype, and times every
+layer at two sizes; it takes some minutes. ``--errors`` leaves the times as they are and takes one
+minute, ``--text`` leaves all measurements. ``make run`` comes first: the figure is taken from its
+report.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from functools import partial
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 
 import manual_bp
+from manual_bp import coverage, listing
 from manual_bp.bench import time_spec
 from manual_bp.layers import SPECS
-from manual_bp.spec import Draw, Sample, Spec
+from manual_bp.spec import Spec
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,58 +40,67 @@ FIRST_PAGE = (
     "add",
 )
 
-
-def largest_error(spec: Spec) -> float:
-    """Largest relative error of a gradient against autograd's in float64, over all samples."""
-    return max(_error(spec, s) for s in spec.samples(Draw()))
+_SPEC = {spec.name: spec for spec in SPECS}
 
 
-def _error(spec: Spec, s: Sample) -> float:
-    manual = _gradients(partial(spec.manual, **s.kwargs), s, spec.modifies)
-    native = _gradients(partial(spec.native, **s.kwargs), s, spec.modifies)
-    return max(
-        (
-            float((a - b).norm() / b.norm())
-            for a, b in zip(manual, native, strict=True)
-            if a is not None and b is not None and float(b.norm()) > 0
-        ),
-        default=0.0,
-    )
-
-
-def _gradients(f: Any, s: Sample, modifies: bool) -> tuple[Tensor | None, ...]:
-    args = (s.args[0].clone(), *s.args[1:]) if modifies else s.args
-    torch.manual_seed(0)
-    result = f(*args)
-    results = result if isinstance(result, tuple) else (result,)
-    outputs = [y for y in results if isinstance(y, Tensor) and y.requires_grad]
-    draw = Draw(7)
-    wanted = [a for a in s.args if isinstance(a, Tensor) and a.requires_grad]
-    cotangents = [draw.fixed(*y.shape) for y in outputs]
-    return torch.autograd.grad(outputs, wanted, cotangents, allow_unused=True)
-
-
-def row(spec: Spec) -> list[str]:
-    """One line of the table."""
+def times(spec: Spec) -> tuple[str, str]:
+    """Time and memory by hand over autograd's, small / larger size."""
     costs = time_spec(spec, torch.float32, "cpu", rounds=5)
     ratios = " / ".join(f"{cost.ratio:.2f}" for cost in costs) or "-"
     memory = " / ".join(f"{cost.memory_ratio:.2f}" for cost in costs) or "-"
-    return [
-        f"[`{spec.name}`]({spec.file})",
-        f"`{spec.formula}`",
-        f"`{spec.gradient}`",
-        f"{largest_error(spec):.0e}",
-        ratios,
-        memory,
-    ]
+    return ratios, memory
 
 
-HEAD = ("layer", "forward", "backward, by hand", "error", "time", "memory")
+def first_page_row(spec: Spec, costs: tuple[str, str]) -> Sequence[str]:
+    """One line of the README's table."""
+    error = listing.shown(listing.errors(spec))[0]
+    return (*_formulas(spec, ""), error, *costs)
 
 
-def markdown(rows: list[list[str]]) -> str:
+def _formulas(spec: Spec, root: str) -> tuple[str, str, str]:
+    return f"[`{spec.name}`]({root}{spec.file})", f"`{spec.formula}`", f"`{spec.gradient}`"
+
+
+FIRST_HEAD = ("layer", "forward", "backward, by hand", "error", "time", "memory")
+HEAD = ("layer", "forward", "backward, by hand", "modules", "2nd", "vmap", "compile")
+
+
+def layer_row(spec: Spec) -> tuple[str, ...]:
+    """What docs/layers.md says of a layer, before its errors."""
+    _, _, _, modules, *does, _ = listing.cells(spec)
+    return (*_formulas(spec, "../"), modules, *does)
+
+
+def errors_table() -> str:
+    """Every layer with its errors, measured now."""
+    rows = []
+    for spec in SPECS:
+        rows.append((*layer_row(spec), *listing.shown(listing.errors(spec))))
+    modules = sum(len(spec.modules) for spec in SPECS)
+    count = f"{len(SPECS)} gradients by hand, {modules} modules of `torch.nn`."
+    return f"{markdown((*HEAD, *listing.ERRORS), rows)}\n\n{count}"
+
+
+def left_table() -> str:
+    """What PyTorch's registries and torch.nn hold that is not by hand."""
+    entries = [*coverage.modules(), *coverage.operations()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the registries' samples take deprecated paths on purpose
+        left = [(e.kind, e.name, why) for e, why in coverage.missing(iter(entries))]
+    rows = [(f"`{name}`", why) for name, why in coverage.LEFT_OUT.items()]
+    rows += [(f"`{name}`", f"left to autograd: {why}") for _, name, why in left]
+    counts = []
+    for kind in ("module", "functional", "operation"):
+        total = sum(e.kind == kind for e in entries)
+        counts.append(f"{total - sum(k == kind for k, *_ in left)} of {total} {kind}s")
+    return f"Of PyTorch's registries by hand: {', '.join(counts)}.\n\n" + markdown(
+        ("not by hand", "why"), rows
+    )
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Write rows as a Markdown table."""
-    lines = [HEAD, ["---"] * len(HEAD), *rows]
+    lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(c.replace("|", "\\|") for c in r) + " |" for r in lines)
 
 
@@ -149,14 +159,19 @@ def main() -> None:
     if "--text" in sys.argv[1:]:
         return
     torch.set_num_threads(1)  # two threads wait for each other where anything else runs
-    rows = {}
+    put(ROOT / "docs" / "layers.md", "table", errors_table())
+    put(ROOT / "docs" / "layers.md", "left", left_table())
+    if "--errors" in sys.argv[1:]:
+        return
+    costs = {}
     for spec in sorted(SPECS, key=lambda spec: spec.name not in FIRST_PAGE):
-        rows[spec.name] = row(spec)
-        print(" ".join(rows[spec.name][i] for i in (0, 3, 4, 5)), flush=True)
-        if len(rows) == len(FIRST_PAGE):
-            put(ROOT / "README.md", "table", markdown([rows[name] for name in FIRST_PAGE]))
-    deeper = [[cells[0].replace("](", "](../"), *cells[1:]] for cells in rows.values()]
-    put(ROOT / "docs" / "layers.md", "table", markdown(deeper))
+        costs[spec.name] = times(spec)
+        print(spec.name, *costs[spec.name], flush=True)
+        if len(costs) == len(FIRST_PAGE):
+            first = [first_page_row(_SPEC[name], costs[name]) for name in FIRST_PAGE]
+            put(ROOT / "README.md", "table", markdown(FIRST_HEAD, first))
+    rows = [(f"`{spec.name}`", *costs[spec.name]) for spec in SPECS]
+    put(ROOT / "docs" / "layers.md", "costs", markdown(("layer", "time", "memory"), rows))
 
 
 if __name__ == "__main__":

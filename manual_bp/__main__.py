@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 
+from manual_bp import listing
 from manual_bp.layers import SPECS
 from manual_bp.spec import Spec
 
@@ -104,6 +105,11 @@ def _list(argv: Sequence[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these")
     parser.add_argument("--json", action="store_true", help="for a program to read")
     parser.add_argument(
+        "--errors",
+        action="store_true",
+        help="measure the error of each gradient too, by hand / by autograd, dtype by dtype",
+    )
+    parser.add_argument(
         "--missing",
         action="store_true",
         help="what of PyTorch's own test registries still has a gradient of autograd",
@@ -112,29 +118,18 @@ def _list(argv: Sequence[str]) -> int:
     if options.missing:
         return _list_missing()
     specs = _chosen(options.names)
+    measured = {}
+    for spec in specs if options.errors else ():
+        _watch(spec.name)
+        measured[spec.name] = listing.errors(spec)
+    _watch("")
     if options.json:
-        print(json.dumps([_described(spec) for spec in specs], indent=2))
+        print(json.dumps([listing.described(s, measured.get(s.name)) for s in specs], indent=2))
         return 0
     rows = [
-        (
-            spec.name,
-            spec.formula,
-            spec.gradient,
-            ", ".join(module.__name__ for module in spec.modules),
-            " ".join(
-                word
-                for word, holds in (
-                    ("2nd", spec.second_order),
-                    ("vmap", spec.vmap),
-                    ("compile", spec.compiles),
-                )
-                if holds
-            ),
-            spec.file,
-        )
-        for spec in specs
+        (*listing.cells(s), *(listing.shown(measured[s.name]) if measured else ())) for s in specs
     ]
-    _table(("name", "forward", "backward", "modules", "also", "file"), rows)
+    _table((*listing.HEAD, *(listing.ERRORS if measured else ())), rows)
     modules = sum(len(spec.modules) for spec in specs)
     print(f"{len(specs)} gradients by hand, {modules} modules of torch.nn")
     return 0
@@ -160,17 +155,10 @@ def _list_missing() -> int:
     return 0
 
 
-def _described(spec: Spec) -> dict[str, object]:
-    return {
-        "name": spec.name,
-        "forward": spec.formula,
-        "backward": spec.gradient,
-        "modules": [module.__name__ for module in spec.modules],
-        "second_order": spec.second_order,
-        "vmap": spec.vmap,
-        "compile": spec.compiles,
-        "file": spec.file,
-    }
+def _watch(name: str) -> None:
+    """Show in a terminal what is being measured; nothing clears the line."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{name}", end="", file=sys.stderr, flush=True)
 
 
 def _positive(text: str) -> int:
@@ -190,11 +178,9 @@ def _bench(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if options.device == "cuda" and not torch.cuda.is_available():
         raise Refused("--device cuda: torch sees no CUDA device here")
-    watched = sys.stderr.isatty()
     rows = []
     for spec in _chosen(options.names):
-        if watched:
-            print(f"\r\033[K{spec.name}", end="", file=sys.stderr, flush=True)
+        _watch(spec.name)
         for cost in time_spec(spec, getattr(torch, options.dtype), options.device, options.rounds):
             rows.append(
                 (
@@ -205,8 +191,7 @@ def _bench(argv: Sequence[str]) -> int:
                     f"{cost.memory_ratio:.2f}",
                 )
             )
-    if watched:
-        print("\r\033[K", end="", file=sys.stderr, flush=True)
+    _watch("")
     _table(("forward and backward", "by hand ms", "autograd ms", "time", "memory"), rows, right=1)
     print(
         f"time, memory: by hand over autograd; {options.dtype} on {options.device}, "

@@ -21,8 +21,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from manual_bp.by_hand import by_hand, replacement
 from manual_bp.located import Place, located
+from manual_bp.precision import relative_error
 
-__all__ = ["Arrivals", "CallResult", "Replay", "relative_error"]
+__all__ = ["Arrivals", "CallResult", "Replay"]
 
 
 @dataclass(frozen=True)
@@ -50,34 +51,6 @@ class CallResult:
     def differs(self, tolerance: float) -> bool:
         """Whether the gradient or the output is another than autograd's."""
         return not max(self.gradient_error, self.output_error) <= tolerance
-
-
-def relative_error(found: Tensor | None, expected: Tensor | None, scale: float) -> float:
-    """Distance of two gradients over the norm of the second.
-
-    Args:
-        found: By hand; None where there is none, which counts as zeros.
-        expected: By autograd.
-        scale: Norm of the gradients around this one. One that is a millionth of it is taken for
-            that large: where the truth is zero there is nothing but rounding.
-
-    Returns:
-        The error; infinite where one is finite and the other is not.
-    """
-    if found is None or expected is None:
-        present = found if expected is None else expected
-        if present is None:
-            return 0.0
-        found = expected = present  # one of them is zero
-        difference = float(present.norm())
-    else:
-        finite = expected.isfinite()
-        if not torch.equal(found.isfinite(), finite):
-            return float("inf")
-        found, expected = found[finite], expected[finite]
-        difference = float((found - expected).norm())
-    norm = max(float(expected.norm()), 1e-6 * scale)
-    return difference / norm if difference else 0.0
 
 
 class Arrivals(TorchFunctionMode):

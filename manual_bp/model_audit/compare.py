@@ -17,8 +17,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 from manual_bp.audit import Audit, audit, function_of, nodes_behind
 from manual_bp.by_hand import by_hand
 from manual_bp.located import located
-from manual_bp.model_audit.calls import Arrivals, CallResult, Replay, relative_error
+from manual_bp.model_audit.calls import Arrivals, CallResult, Replay
 from manual_bp.model_audit.in_float64 import InFloat64
+from manual_bp.precision import relative_error
 
 __all__ = ["ModelAudit", "ParameterResult", "audit_model"]
 

@@ -16,8 +16,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
 import manual_bp
-from manual_bp.model_audit.calls import relative_error
 from manual_bp.model_audit.in_float64 import InFloat64
+from manual_bp.precision import relative_error
 
 from . import library, plain
 
