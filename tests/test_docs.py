@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,3 +58,12 @@ def test_code_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_wrong_output_would_be_seen() -> None:
     assert blocks("```python\nprint(1)\n```\n\n```text\n2\n```\n") == [("print(1)\n", "2\n")]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_it_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("sphinx")
+    command = [sys.executable, "-m", "sphinx", "-q", "--fail-on-warning", "docs", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert "<math" in (tmp_path / "learn" / "layer.html").read_text(encoding="utf-8")
