@@ -65,6 +65,7 @@ FILES = (
     "remainder",
     "rfft",
     "scatter_reduce",
+    "segment_reduce",
     "sign",
     "sinc",
     "solve",
