@@ -37,6 +37,7 @@ FILES = (
     "getitem",
     "grid",
     "householder",
+    "igamma",
     "index_select",
     "istft",
     "lerp",

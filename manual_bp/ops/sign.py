@@ -152,7 +152,7 @@ _T = torch.Tensor
 ABS = unary(abs, "y = |x|", "dx = dy sign(x)", _real, torch.absolute, _T.absolute, _T.__abs__)
 NEG = unary(neg, "y = -x", "dx = -dy", _real, torch.negative, _T.negative, _T.__neg__)
 SIGN = unary(sign, "y = sign x", "dx = 0", _stairs)
-ROUND = unary(round, "y = x, rounded", "dx = 0", _round)
+ROUND = unary(round, "y = x, rounded", "dx = 0", _round, torch.special.round)
 FLOOR = unary(floor, "y = x, rounded down", "dx = 0", _stairs)
 CEIL = unary(ceil, "y = x, rounded up", "dx = 0", _stairs)
 TRUNC = unary(trunc, "y = x, rounded to 0", "dx = 0", _stairs, torch.fix, _T.fix)
