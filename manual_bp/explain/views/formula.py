@@ -153,6 +153,10 @@ class _Reader:
         if opening in ("{", "("):
             self.at += 1
             inner = self.all("}" if opening == "{" else ")")
+            if indices:  # ps+kd: letters, not words
+                inner = [
+                    part for t in inner for part in (_letters(t.text) if _is_index(t) else [t])
+                ]
             rest = re.match(r"[a-z]+", self.text[self.at :]) if indices else None
             if opening == "(" and rest:  # y_(ck)p
                 self.at += rest.end()
@@ -176,6 +180,11 @@ class _Reader:
             return sign + found
         token = self.one()
         return sign + ([token] if token is not None else [])
+
+
+def _is_index(token: Token) -> bool:
+    """Whether a word in a subscript is indices written together: ``ps``, but not ``term``."""
+    return token.kind == "text" and len(token.text) == 2
 
 
 def _letters(word: str) -> list[Token]:

@@ -88,9 +88,9 @@ function norm(tensors) {
 
 const arrives = (op) => norm(op.outputs.map((s) => s.gradient));
 const reached = (item) => item.ops.some((op) => op.outputs.some((s) => s.gradient));
-const leaf = (path) => path.split(".").pop();
-const nameOf = (item) =>
-  item.path ? leaf(item.path) : item.op.module ? leaf(item.op.module) : item.op.name;
+// The last part of a path; with the part before it where that is a mere number.
+const leaf = (path) => (path.match(/(?:[^.]+\.)?\d+$/) || [path.split(".").pop()])[0];
+const nameOf = (item) => leaf(item.path || item.op.module) || item.op.name;
 const kindOf = (item) => (item.path ? step.modules[item.path] || (item.path === "loss" ? "" : "module") : item.op.name);
 
 function build() {
@@ -577,6 +577,7 @@ function go(to) {
   const { phase, i } = frames[at];
   $("panel").innerHTML = content(frames[at]);
   paintPictures($("panel"));
+  stack();
   paint();
   const name = i === undefined ? "" : `${nameOf(items[i])} ${items[i].path ? "" : items[i].op.name}`;
   const words = { start: "Start", forward: "Forward", backward: "Backward", update: "Update" }[phase];
@@ -591,6 +592,15 @@ function go(to) {
   document.body.dataset.phase = phase;
 }
 
+/** What does not fit side by side goes one below the other. */
+function stack() {
+  for (const way of document.querySelectorAll(".way")) {
+    way.classList.remove("stacked");
+    const cut = [...way.querySelectorAll(".numbers")].some((n) => n.scrollWidth > n.clientWidth + 1);
+    way.classList.toggle("stacked", cut);
+  }
+}
+
 /** Fold or unfold, and stay where one was. */
 function refold(change) {
   const { phase, i } = frames[at];
@@ -602,6 +612,7 @@ function refold(change) {
   go(found);
 }
 
+addEventListener("resize", stack);
 $("back").addEventListener("click", () => go(at - 1));
 $("next").addEventListener("click", () => go(at + 1));
 $("slider").addEventListener("input", (event) => go(Number(event.target.value)));
