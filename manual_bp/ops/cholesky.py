@@ -219,6 +219,11 @@ def _inverse_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(upper, True, label="upper", smooth=False)
 
 
+def _bench(draw: Draw) -> Iterator[Sample]:
+    yield sample(positive_definite(draw, 64, 64))
+    yield sample(positive_definite(draw, 384, 384))
+
+
 CHOLESKY = Spec(
     name="cholesky",
     formula="A = L L^H",
@@ -229,6 +234,7 @@ CHOLESKY = Spec(
     inplace={torch.linalg.cholesky_ex: cholesky_ex},
     samples=_samples,
     refused=_refused,
+    bench=_bench,
 )
 CHOLESKY_SOLVE = Spec(
     name="cholesky_solve",

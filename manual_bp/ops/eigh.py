@@ -132,6 +132,11 @@ def _refused(draw: Draw) -> Iterator[Sample]:
     yield sample(_symmetric(draw, 3, 3), "X", label="no such triangle")
 
 
+def _bench(draw: Draw) -> Iterator[Sample]:
+    yield sample(_symmetric(draw, 64, 64))
+    yield sample(_symmetric(draw, 256, 256))
+
+
 EIGH = Spec(
     name="eigh",
     formula="A = V diag(l) V^H",
@@ -140,6 +145,7 @@ EIGH = Spec(
     native=torch.linalg.eigh,
     samples=_samples,
     refused=_refused,
+    bench=_bench,
 )
 EIGVALSH = Spec(
     name="eigvalsh",

@@ -294,6 +294,11 @@ def _solve_refused(draw: Draw) -> Iterator[Sample]:
     yield sample(*_factored(draw(3, 3)), draw(4, 2), label="sizes differ")
 
 
+def _bench(draw: Draw) -> Iterator[Sample]:
+    yield sample(invertible(draw, 64, 64))
+    yield sample(invertible(draw, 384, 384))
+
+
 # Probes that would let pivots point outside of the matrix, where torch reads and writes.
 _FIT = ("indices", "sizes", "empty")
 
@@ -319,6 +324,7 @@ LU_FACTOR = Spec(
     },
     samples=_factor_samples,
     refused=_factor_refused,
+    bench=_bench,
 )
 LU_UNPACK = Spec(
     name="lu_unpack",

@@ -79,6 +79,11 @@ def _refused(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(3, 4), label="not square")
 
 
+def _bench(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(32, 32, scale=0.1))
+    yield sample(draw(256, 256, scale=0.05))
+
+
 SPEC = Spec(
     name="matrix_exp",
     formula="Y = exp(A)",
@@ -89,4 +94,5 @@ SPEC = Spec(
     inplace={torch.linalg.matrix_exp: _of_linalg},
     samples=_samples,
     refused=_refused,
+    bench=_bench,
 )

@@ -130,6 +130,11 @@ def _refused(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(3), label="one axis")
 
 
+def _bench(draw: Draw) -> Iterator[Sample]:
+    yield sample(draw(64, 32))
+    yield sample(draw(384, 192))
+
+
 SPEC = Spec(
     name="qr",
     formula="A = Q R",
@@ -139,4 +144,5 @@ SPEC = Spec(
     inplace={torch.qr: old_qr, torch.Tensor.qr: old_qr},
     samples=_samples,
     refused=_refused,
+    bench=_bench,
 )

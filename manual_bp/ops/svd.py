@@ -194,6 +194,11 @@ def _values_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw.complex(2, 3), label="complex")
 
 
+def _bench(draw: Draw) -> Iterator[Sample]:
+    yield sample(distinct(draw, 64, 32), False)
+    yield sample(distinct(draw, 256, 128), False)
+
+
 SVD = Spec(
     name="svd",
     formula="A = U S V^H",
@@ -203,6 +208,7 @@ SVD = Spec(
     inplace={torch.svd: old_svd, torch.Tensor.svd: old_svd},
     samples=_samples,
     refused=_refused,
+    bench=_bench,
 )
 SVDVALS = Spec(
     name="svdvals",

@@ -88,7 +88,7 @@ SPEC = Spec(
     gradient="dx_n = sum_j dy_nj j x_n^(j-1)",
     manual=linalg_vander,
     native=torch.linalg.vander,
-    inplace={torch.vander: vander},
+    inplace={torch.vander: vander},  # whose own backward, of torch 2.13, raises
     samples=_samples,
     refused=_refused,
 )
