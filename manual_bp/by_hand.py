@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from manual_bp.checkpointing import recompute_under
 from manual_bp.layers import SPECS
 
 __all__ = ["by_hand", "register"]
@@ -32,9 +33,9 @@ class by_hand(TorchFunctionMode):
     gradients are switched off nothing is replaced. Contexts nest: what an inner one leaves to
     autograd, an outer one may still take.
 
-    ``torch.utils.checkpoint`` runs the forward pass again during the backward pass and has to be
-    told to do so by hand: ``checkpoint(f, x, use_reentrant=False,
-    context_fn=lambda: (contextlib.nullcontext(), by_hand()))``.
+    What ``torch.utils.checkpoint`` runs again during the backward pass it runs again by hand, if it
+    was by hand before. (With ``use_reentrant=True`` the first run has no gradients at all, and what
+    counts is the context of ``backward()``.)
 
     Args:
         only: Names of layers and operations, as ``python -m manual_bp list`` shows them; None for
@@ -72,6 +73,9 @@ class by_hand(TorchFunctionMode):
         return found[1](*args, **kwargs)
 
 
+recompute_under(by_hand)
+
+
 def replacement(
     func: Callable[..., Any], kwargs: Mapping[str, Any], only: frozenset[str] | None = None
 ) -> tuple[str, Callable[..., Any]] | None:
@@ -106,6 +110,18 @@ def _known(names: Iterable[str]) -> frozenset[str]:
     return names
 
 
+# What was registered for a torch callable, one after the other; first what was there without.
+_REGISTERED: dict[Callable[..., Any], list[tuple[str, Callable[..., Any]] | None]] = {}
+
+
+def _put_last_in_place(torch_callable: Callable[..., Any]) -> None:
+    last = _REGISTERED[torch_callable][-1]
+    if last is None:
+        _REPLACED.pop(torch_callable, None)
+    else:
+        _REPLACED[torch_callable] = last
+
+
 class register:
     """Put one's own gradient into :class:`by_hand`, instead of ours or autograd's.
 
@@ -131,20 +147,21 @@ class register:
             if not callable(given):
                 raise TypeError(f"register() takes two callables, got {given!r}")
         self._native = torch_callable
-        self._before = _REPLACED.get(torch_callable)
-        self._entry = (
-            name or str(getattr(manual_callable, "__name__", "registered")),
-            manual_callable,
-        )
-        _REPLACED[torch_callable] = self._entry
+        name = name or str(getattr(manual_callable, "__name__", "registered"))
+        self._entry = (name, manual_callable)
+        chain = _REGISTERED.setdefault(torch_callable, [_REPLACED.get(torch_callable)])
+        chain.append(self._entry)
+        _put_last_in_place(torch_callable)
 
     def remove(self) -> None:
-        """Put back what was there before; a second call does nothing."""
-        if _REPLACED.get(self._native) is self._entry:
-            if self._before is None:
-                del _REPLACED[self._native]
-            else:
-                _REPLACED[self._native] = self._before
+        """Put back what was there before; a second call does nothing.
+
+        Of several registrations of one callable the last that is left counts, in whatever order
+        they are removed.
+        """
+        chain = _REGISTERED[self._native]
+        chain[:] = [entry for entry in chain if entry is not self._entry]
+        _put_last_in_place(self._native)
 
     def __enter__(self) -> register:
         """Return the handle."""

@@ -199,6 +199,173 @@ def test_register_puts_ones_own_gradient_in_place() -> None:
     assert slope() == [0.0, 1.0]
 
 
+def test_registrations_are_undone_in_any_order() -> None:
+    x = torch.tensor([2.0], requires_grad=True)
+
+    def taken() -> set[str]:
+        with manual_bp.by_hand():
+            return set(manual_bp.audit(torch.relu(x) + torch.nn.functional.one_hot(N, 3)).by_hand)
+
+    N = torch.tensor([1])
+    before = taken()
+    first = manual_bp.register(torch.relu, lambda x: DoubledReLU.apply(x))
+    second = manual_bp.register(torch.relu, lambda x: torch.nn.functional.elu(x))
+    assert "DoubledReLU" not in taken()
+    first.remove()
+    assert "DoubledReLU" not in taken()
+    second.remove()
+    assert taken() == before
+    # And what has no gradient by hand is torch's own again.
+    with manual_bp.register(torch.nn.functional.one_hot, lambda t, n: torch.zeros(1, n)):
+        with manual_bp.by_hand():
+            assert not torch.nn.functional.one_hot(N, 3).any()
+    with manual_bp.by_hand():
+        assert torch.nn.functional.one_hot(N, 3).any()
+
+
+def test_the_same_context_inside_itself(model: nn.Module) -> None:
+    context = manual_bp.by_hand()
+    with context:
+        with context:
+            inner = manual_bp.audit(model(X))
+        outer = manual_bp.audit(model(X))
+    with context:
+        again = manual_bp.audit(model(X))
+    assert inner.all_by_hand and outer.all_by_hand and again.all_by_hand
+    assert not manual_bp.audit(model(X)).by_hand
+
+
+def test_a_model_that_switches_it_on_itself(model: nn.Module) -> None:
+    class Own(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            with manual_bp.by_hand(only={"tanh"}):
+                return torch.tanh(torch.sigmoid(x))
+
+    x = X.clone().requires_grad_()
+    alone = manual_bp.audit(Own()(x))
+    assert set(alone.by_hand) == {"TanhFunction"} and "SigmoidBackward0" in alone.autograd
+    with manual_bp.by_hand():
+        assert manual_bp.audit(Own()(x)).all_by_hand
+
+
+def test_an_exception_in_the_backward_leaves_nothing_switched_on() -> None:
+    def fails(grad: Tensor) -> Tensor:
+        raise RuntimeError("in the backward")
+
+    x = X.clone().requires_grad_()
+    with pytest.raises(RuntimeError, match="in the backward"), manual_bp.by_hand():
+        y = torch.relu(x)
+        y.register_hook(fails)
+        y.sum().backward()
+    assert not torch.overrides._get_current_function_mode_stack()
+    assert not manual_bp.audit(torch.relu(x)).by_hand
+
+
+def test_threads_have_contexts_of_their_own(model: nn.Module) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+    from threading import Barrier
+
+    both = Barrier(2)
+
+    def run(only: set[str] | None) -> tuple[manual_bp.Audit, list[Tensor]]:
+        with manual_bp.by_hand(only=only):
+            both.wait()  # until the other is inside, too
+            y = model(X)
+            both.wait()
+            return manual_bp.audit(y), list(
+                torch.autograd.grad(y, list(model.parameters()), COTANGENT)
+            )
+
+    def native(_: None) -> manual_bp.Audit:
+        return manual_bp.audit(model(X))
+
+    expected = _gradients(model)
+    with ThreadPoolExecutor(2) as threads:
+        whole, part = threads.map(run, [None, {"linear"}])
+        with manual_bp.by_hand():
+            (other,) = threads.map(native, [None])
+    assert whole[0].all_by_hand
+    assert set(part[0].by_hand) == {"LinearFunction"}
+    assert not other.by_hand  # a context holds in the thread that entered it
+    for found in (whole[1], part[1]):
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_the_backward_in_another_thread(model: nn.Module) -> None:
+    from threading import Thread
+
+    expected = _gradients(model)
+    with manual_bp.by_hand():
+        y = model(X)
+    other = Thread(target=lambda: y.backward(COTANGENT))
+    other.start()
+    other.join()
+    found = [p.grad for p in model.parameters()]
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_under_autocast_with_a_scaled_loss(model: nn.Module) -> None:
+    model = model.float()
+    x = X.float()
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = torch.autograd.grad(model(x).sum() * 1024, list(model.parameters()))
+        with manual_bp.by_hand():
+            y = model(x)
+            assert y.dtype == torch.bfloat16 and manual_bp.audit(y).all_by_hand
+            found = torch.autograd.grad(y.sum() * 1024, list(model.parameters()))
+    torch.testing.assert_close(found, expected, rtol=4e-2, atol=32)  # bfloat16 has 8 bits
+
+
+CHECKPOINTED: dict[str, Any] = {
+    "product": lambda x: torch.nn.functional.gelu(x) * x,  # saves what has one shape, in an order
+    "exponential": lambda x: x.exp() * x,
+    "dropout": lambda x: torch.nn.functional.dropout(torch.tanh(x)) * x,
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINTED)
+@pytest.mark.parametrize("reentrant", [True, False], ids=["reentrant", "not reentrant"])
+@pytest.mark.parametrize("forward", [True, False], ids=["by hand", "autograd"])
+@pytest.mark.parametrize("backward", [True, False], ids=["backward in it", "backward out of it"])
+def test_checkpointed_like_the_first_time(
+    name: str, reentrant: bool, forward: bool, backward: bool
+) -> None:
+    """One run by hand and the other not would mix up what they save, with no error to see."""
+    from torch.utils.checkpoint import checkpoint
+
+    f = CHECKPOINTED[name]
+    x = X.clone().requires_grad_()
+    cotangent = Draw(5).fixed(7, 3)
+    torch.manual_seed(0)
+    expected = torch.autograd.grad(f(x), x, cotangent)
+    with manual_bp.by_hand() if forward else nullcontext():
+        torch.manual_seed(0)
+        y = checkpoint(f, x, use_reentrant=reentrant)
+    with manual_bp.by_hand(only={"mul"}) if backward else nullcontext():
+        y.backward(cotangent)
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad, expected[0], rtol=1e-12, atol=1e-12)
+    assert not torch.overrides._get_current_function_mode_stack()
+
+
+def test_checkpointing_runs_again_under_the_contexts_of_the_first_time() -> None:
+    from torch.utils.checkpoint import checkpoint
+
+    stacks: list[list[Any]] = []
+
+    def run(x: Tensor) -> Tensor:
+        stacks.append(torch.overrides._get_current_function_mode_stack())
+        return torch.tanh(x) * x
+
+    x = X.clone().requires_grad_()
+    with manual_bp.by_hand(only={"mul"}), manual_bp.by_hand():
+        y = checkpoint(run, x, use_reentrant=False)
+    with manual_bp.by_hand():
+        y.sum().backward()
+    first, again = stacks
+    assert len(first) == 2 and first == again
+
+
 def test_register_takes_callables() -> None:
     with pytest.raises(TypeError, match="two callables, got 'relu'"):
         manual_bp.register("relu", torch.relu)  # type: ignore[arg-type]

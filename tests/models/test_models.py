@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from importlib.util import find_spec
 from typing import Any
 
@@ -162,15 +162,23 @@ def test_checkpointed(make: Make) -> None:
         runs.append(any(isinstance(mode, manual_bp.by_hand) for mode in stack))
         return _of(model(**kwargs))
 
-    def contexts() -> tuple[Any, Any]:
-        return nullcontext(), manual_bp.by_hand()
-
     def checkpointed(**kwargs: Any) -> Tensor:
-        return checkpoint(run, use_reentrant=False, context_fn=contexts, **kwargs)
+        return checkpoint(run, use_reentrant=False, **kwargs)
 
     loss = _loss(checkpointed, given, manual_bp.by_hand())
     found = _gradients(loss, model)
     assert runs == [True, True]
+    _assert_same(found, expected, model, 1e-5)  # through float32 on the way
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable`:FutureWarning")
+@_needs_transformers
+def test_a_library_that_checkpoints_by_itself() -> None:
+    model, given = _made(library.gpt2)
+    expected = _gradients(_loss(model, given), model)
+    model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[operator]
+    model.train()
+    found = _gradients(_loss(model, given, manual_bp.by_hand()), model)
     _assert_same(found, expected, model, 1e-5)  # through float32 on the way
 
 
