@@ -52,8 +52,8 @@ def fit(
         epochs: How long to train.
         evaluate_every: Training steps from one evaluation on the validation part to the next.
         accelerator: Where to train.
-        histograms_every: Training steps between two histograms of the gradients; 0 for neither
-            histograms nor norms.
+        histograms_every: Training steps between two histograms of gradients and activations; norms
+            are logged ten times as often; 0 for nothing of it.
         learner: The LightningModule; a :class:`lightning_modules.Learner`.
         trainer: Further arguments of the trainer, or other ones (``gradient_clip_val``,
             ``accumulate_grad_batches``, ``max_steps``, ``precision`` ...).
@@ -67,6 +67,8 @@ def fit(
         watchers += [
             item(f"{watching}.GradientHistograms", every_n_steps=histograms_every),
             item(f"{watching}.GradientNorms", every_n_steps=max(1, histograms_every // 10)),
+            item(f"{watching}.Activations", every_n_steps=histograms_every),
+            item(f"{watching}.UpdateRatios", every_n_steps=histograms_every),
         ]
     return {
         "seed_everything": seed,

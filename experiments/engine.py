@@ -51,17 +51,21 @@ def run(study: Study, options: Options, console: Console) -> tuple[Findings, int
     """
     check(study)
     place, ran, results = home(study, options), 0, None
+    seen: list[Result] = []
     plan = study.plan(options)
     while True:
         try:
             batch = plan.send(results) if results is not None else next(plan)
         except StopIteration as end:
+            if ran and study.watched:
+                _side_by_side(seen, place)
             return end.value, ran
         missing = [t for t in batch if (r := trials.read(t, place)) is None or not r.current]
         if missing:
             _finish(study, missing, len(batch), place, options, console)
             ran += len(missing)
         results = _read(batch, place)
+        seen += results
 
 
 def replay(study: Study, options: Options) -> tuple[Findings, bool]:
@@ -88,6 +92,12 @@ def replay(study: Study, options: Options) -> tuple[Findings, bool]:
             )
         results = _read(batch, place)
         current = current and all(result.current for result in results)
+
+
+def _side_by_side(results: Sequence[Result], place: Path) -> None:
+    from experiments import board  # imports TensorBoard, which only a run that trained needs
+
+    board.write(results, place)
 
 
 def _read(batch: Sequence[Trial], place: Path) -> list[Result]:

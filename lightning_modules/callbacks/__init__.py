@@ -1,9 +1,19 @@
-"""Callbacks that watch gradients, for any LightningModule."""
+"""Callbacks that watch a training, for any LightningModule."""
 
-from lightning_modules.callbacks.gradient_diagnosis import GradientDiagnosis
+from lightning_modules.callbacks.activations import Activations
+from lightning_modules.callbacks.gradient_flow import GradientFlow
 from lightning_modules.callbacks.gradient_histograms import GradientHistograms
 from lightning_modules.callbacks.gradient_norms import GradientNorms
 from lightning_modules.callbacks.in_step import InStep
 from lightning_modules.callbacks.trajectory import Trajectory
+from lightning_modules.callbacks.update_ratios import UpdateRatios
 
-__all__ = ["GradientDiagnosis", "GradientHistograms", "GradientNorms", "InStep", "Trajectory"]
+__all__ = [
+    "Activations",
+    "GradientFlow",
+    "GradientHistograms",
+    "GradientNorms",
+    "InStep",
+    "Trajectory",
+    "UpdateRatios",
+]

@@ -1,6 +1,7 @@
 """When a step's gradients can be seen, and which they are."""
 
 from abc import abstractmethod
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 import pytorch_lightning as pl
@@ -139,6 +140,12 @@ def module_and_parameter(name: str) -> tuple[str, str]:
     """Split a parameter's name: "network.linear1.weight" into "network.linear1" and "weight"."""
     module, _, parameter = name.rpartition(".")
     return module, parameter
+
+
+@lru_cache(maxsize=64)
+def layers_of(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The layer of each parameter: the module that holds it, or itself."""
+    return tuple(module_and_parameter(name)[0] or name for name in names)
 
 
 def _gradients(pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer) -> Gradients:

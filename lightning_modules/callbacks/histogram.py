@@ -17,9 +17,9 @@ _INFINITY = 255 << 3
 # 2^128: TensorBoard's page does not take infinity for a number.
 _EDGES = np.full(_MAGNITUDES + 1, 2.0**128)
 _EDGES[:_INFINITY] = (np.arange(_INFINITY, dtype=np.uint32) << _SHIFT).view(np.float32)
-# Bins in ascending order: the negative ones end at minus their lower edge, the others where the
-# next one starts.
-_RIGHT_EDGES = np.concatenate([-_EDGES[-2::-1], _EDGES[1:]])
+_OCTAVE = 8
+# Octaves below that of the largest value whose bins stay that fine.
+_FINE = 5
 
 
 class Histogram(NamedTuple):
@@ -46,7 +46,10 @@ class Histogram(NamedTuple):
 
 
 def histogram(values: np.ndarray) -> Histogram | None:
-    """Bin the finite values, eight bins to a factor of two.
+    """Bin the finite values: eight bins to an octave near the largest, one far below it.
+
+    What lies below a 32nd of the largest value is narrow beside it, and TensorBoard takes longer to
+    write a bin (a checksum in pure Python) than it takes to fill it.
 
     Args:
         values: float32, (N,). NaN and infinity are left out.
@@ -60,20 +63,33 @@ def histogram(values: np.ndarray) -> Histogram | None:
     if not len(values):
         return None
     by_bits = np.bincount(values.view(np.uint32) >> _SHIFT, minlength=2 * _MAGNITUDES)
-    counts = np.concatenate([by_bits[: _MAGNITUDES - 1 : -1], by_bits[:_MAGNITUDES]])
+    smallest, largest = float(values.min()), float(values.max())
+    top = int(np.float32(max(-smallest, largest)).view(np.uint32)) >> _SHIFT
+    cut = max(0, top // _OCTAVE - _FINE) * _OCTAVE
+    # Negative bins end at minus their lower edge, the others where the next one starts.
+    counts = np.concatenate(
+        [_merged(by_bits[_MAGNITUDES:], cut)[::-1], _merged(by_bits[:_MAGNITUDES], cut)]
+    )
+    edges = np.concatenate([_EDGES[:cut:_OCTAVE], _EDGES[cut:]])
+    limits = np.concatenate([-edges[-2::-1], edges[1:]])
     # Of a run of empty bins only the last is kept: the bin after it needs its left edge.
     filled = counts > 0
     kept = filled | np.append(filled[1:], False)
     exact = values.astype(np.float64)
     return Histogram(
-        min=float(values.min()),
-        max=float(values.max()),
+        min=smallest,
+        max=largest,
         num=len(values),
         sum=float(exact.sum()),
         sum_squares=float(exact @ exact),
-        bucket_limits=_RIGHT_EDGES[kept].tolist(),
+        bucket_limits=limits[kept].tolist(),
         bucket_counts=counts[kept].tolist(),
     )
+
+
+def _merged(counts: np.ndarray, cut: int) -> np.ndarray:
+    """The counts with all bins of an octave in one, for the bins below ``cut``."""
+    return np.concatenate([counts[:cut].reshape(-1, _OCTAVE).sum(axis=1), counts[cut:]])
 
 
 def sample(tensor: Tensor, max_values: int) -> Tensor:

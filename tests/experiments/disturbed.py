@@ -33,7 +33,7 @@ class Disturb(pl.Callback):
         seed = trainer.datamodule.seed  # type: ignore[attr-defined]
         with (folder / f"steps{seed}").open("a") as file:
             file.write(f"{trainer.global_step} ")
-        mark = folder / "disturbed"
+        mark = folder / "stopped"
         if seed != 1 or trainer.global_step != STEP or mark.exists():
             return
         if os.environ.get("DISTURB"):

@@ -117,7 +117,7 @@ def test_a_run_that_is_ended_goes_on(
     start: Start, undisturbed: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     ended = start(tmp_path, disturb="hang")
-    wait_for(tmp_path / "disturbed", ended)
+    wait_for(tmp_path / "stopped", ended)
     if number == signal.SIGINT:
         os.killpg(ended.pid, number)  # as a terminal does
         _, err = ended.communicate(timeout=60)
@@ -145,4 +145,4 @@ def test_a_run_that_is_ended_goes_on(
 @pytest.mark.parametrize("disturb", ["", "kill"])
 def test_ray_gives_the_same(start: Start, undisturbed: str, tmp_path: Path, disturb: str) -> None:
     assert told(start(tmp_path, "ray", 2, disturb), 3) == undisturbed
-    assert (tmp_path / "disturbed").exists() is True
+    assert (tmp_path / "stopped").exists() is bool(disturb)

@@ -45,10 +45,23 @@ def test_each_value_is_in_its_bucket_and_none_is_lost(listed: list[float]) -> No
 
 
 def test_the_buckets_are_an_eighth_of_an_octave_and_empty_runs_cost_one() -> None:
-    found = histogram(np.array([1.0, 1.125, 1.9, 1024.0], dtype=np.float32))
+    found = histogram(np.array([1.0, 1.125, 1.9, 32.0], dtype=np.float32))
     assert found is not None
-    assert found.bucket_limits == [1, 1.125, 1.25, 1.875, 2, 1024, 1152]
+    assert found.bucket_limits == [1, 1.125, 1.25, 1.875, 2, 32, 36]
     assert found.bucket_counts == [0, 1, 1, 0, 1, 0, 1]
+
+
+def test_far_below_the_largest_value_a_bucket_is_an_octave() -> None:
+    found = histogram(np.array([-1.0, -1.125, 1.9, 1024.0], dtype=np.float32))
+    assert found is not None
+    assert found.bucket_limits == [-2, -1, 1, 2, 1024, 1152]
+    assert found.bucket_counts == [0, 2, 0, 1, 0, 1]
+
+
+def test_many_values_fill_few_buckets() -> None:
+    values = np.random.default_rng(0).normal(size=65536).astype(np.float32)
+    found = histogram(values)
+    assert found is not None and len(found.bucket_limits) < 140
 
 
 @pytest.mark.parametrize("values", [[], [math.nan, math.inf, -math.inf]])
@@ -72,6 +85,12 @@ def test_a_sample_is_bounded_and_meets_every_row_and_column(shape: tuple[int, ..
         assert limit / 2.1 < len(taken) <= limit
         if size <= 1024:
             assert len(taken.unique()) == size
+
+
+def test_norms_of_many_values_keep_six_digits() -> None:
+    many = torch.randn(3_000_001, generator=torch.Generator().manual_seed(0))
+    (found,) = norms([many])
+    assert found == pytest.approx(float(many.double().norm()), rel=2e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
