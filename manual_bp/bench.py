@@ -104,7 +104,7 @@ def _shapes(s: Sample) -> str:
 
 def _step(f: Callable[..., Any], s: Sample, modifies: bool) -> Callable[[], Any]:
     """One forward and backward pass."""
-    wanted = [a for a in s.args if isinstance(a, Tensor) and a.requires_grad]
+    wanted = [a for a in tree_leaves(s.args) if isinstance(a, Tensor) and a.requires_grad]
     cotangent: list[Tensor] = []
 
     def step() -> Any:

@@ -21,7 +21,8 @@ average of the next step and through its gates::
               s_n = (1 - z)(1 - n^2),  s_z = (h_before - n) z (1 - z),  s_r = s_n q r (1 - r)
 
 The slopes s do not depend on any gradient: they are computed for all steps at once, and what has
-to wait for its turn is the first line. The rest is one product each, over all steps::
+to wait for its turn is the first line. The rest is one product each: a sum over t and n of products
+of two vectors is one product of two matrices with T N rows, read once instead of T times::
 
     dL/dx = D W  (T, N, I)      dL/dW = sum_t sum_n D_tn x_tn^T           (3 H, I)
     dL/db = sum_t sum_n D_tn    dL/dU = sum_t sum_n D'_tn h_(t-1)n^T      (3 H, H)

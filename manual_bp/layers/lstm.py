@@ -21,7 +21,8 @@ the gates of the next step; c_t through h_t and through the next c::
               s_o = tanh(c) o (1 - o)
 
 The slopes s do not depend on any gradient: they are computed for all steps at once. What has to
-wait for its turn are the three lines above; the rest is one product each, over all steps::
+wait for its turn are the three lines above. The rest is one product each: a sum over t and n of
+products of two vectors is one product of two matrices with T N rows, read once instead of T times::
 
     dL/dx = dL/da W  (T, N, I)              dL/dW = sum_t sum_n dL/da_tn x_tn^T        (4 H, I)
     dL/db = sum_t sum_n dL/da_tn  (4 H)     dL/dU = sum_t sum_n dL/da_tn h_(t-1)n^T    (4 H, H)

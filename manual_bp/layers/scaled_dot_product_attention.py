@@ -21,6 +21,10 @@ Backward, from G = dL/dY (L, Ev)::
     dL/dK  = c dL/dA^T Q                           (S, E)
     dL/dmask = dL/dA                               (L, S)
 
+In a row of the softmax, dP_s'/dA_s = P_s' ([s' = s] - P_s): a score adds to its own weight and
+takes from all others, as they sum to 1. Summed over s' with dL/dP_s', the first part is P_s dL/dP_s
+and the second P_s times the same D for the whole row.
+
 The row sums D need no product of (L, S) matrices, nor a second look at a row before its gradient
 can be had, as the average over s can be taken first::
 
@@ -32,7 +36,8 @@ instead of L S. With ``is_causal`` a block of queries stops at its own last key,
 of the products. Several queries' heads that share one of K and V (``enable_gqa``) are stacked, as
 if they were one head with more queries; what they give to K and V adds up in the product.
 
-With dropout m of P (zeros, and ones over 1 - p), Y = (P m) V and dL/dP = m (G V^T); D stays.
+With dropout m of P (zeros, and ones over 1 - p), Y = (P m) V and dL/dP = m (G V^T). D stays: the
+same m is in dL/dP and in Y, on both ends of the line above.
 
 Vaswani et al. (2017), "Attention Is All You Need", section 3.2.1; the log-sum-exp and D: Dao et
 al. (2022), "FlashAttention", section 3.1 and appendix B.
