@@ -20,26 +20,28 @@ from manual_bp.explain.worked import worked, worked_update
 
 __all__ = ["render"]
 
-FULL = 600
+SCRIPTS = ("data.js", "fold.js", "graph.js", "paint.js", "tensors.js", "panel.js", "walk.js")
+"""In the order in which they stand on the page."""
+FULL = 256
 """The largest number of elements of a tensor that the page holds; of others it has the range."""
 
 
 def render(explanation: Explanation, precision: int = 4) -> str:
     """The step as one self-contained HTML page."""
-    here = files("manual_bp.explain.views")
+    here = files("manual_bp.explain.views") / "page_files"
 
-    def part(ending: str) -> str:
-        return (here / f"page.{ending}").read_text(encoding="utf-8")
+    def part(name: str) -> str:
+        return (here / name).read_text(encoding="utf-8")
 
-    return Template(part("html")).substitute(
+    return Template(part("page.html")).substitute(
         title=escape(explanation.title),
-        css=part("css"),
+        css=part("page.css"),
         about=_about(explanation, precision),
         lesson=_question(explanation),
         answer=_answer(explanation),
         checked=_checked(explanation),
         data=_data(explanation, precision),
-        js=part("js"),
+        js="\n".join(map(part, SCRIPTS)),
     )
 
 
@@ -118,8 +120,9 @@ def _data(e: Explanation, precision: int) -> str:
         line = worked_update(update, precision)
         told["line"] = mathml(line) if line else ""
     del step["answer"]
-    # In a script element nothing but "</" and "<!--" could end or change it.
-    return json.dumps(step, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
+    written = json.dumps(step, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    # What could end the script element that holds it, or change how it is read.
+    return written.replace("</", "<\\/").replace("<!", "\\u003c!").replace("<s", "\\u003cs")
 
 
 def _formulas(o: Operation, precision: int) -> dict[str, Any]:
