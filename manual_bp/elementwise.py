@@ -13,6 +13,7 @@ from manual_bp.function import Function, widened
 from manual_bp.ops.clone import clone
 from manual_bp.ops.copy import copy_
 from manual_bp.ops.expand import kind, reduced
+from manual_bp.ops.view import nothing_to_do
 from manual_bp.spec import Draw, Sample, Samples, Spec, sample
 
 __all__ = ["FromInputs", "asked_for", "in_place", "operands", "times_slope", "unary"]
@@ -50,11 +51,15 @@ def asked_for(ctx: Any, *gradients: Callable[[], Tensor]) -> tuple[Tensor | None
 def in_place(f: Callable[..., Tensor]) -> Callable[..., Tensor]:
     """``f``, writing its result into its first argument.
 
-    It works on a copy, for the backward may need what is overwritten.
+    It works on a copy, for the backward may need what is overwritten. Where there is no gradient,
+    torch's own method of the name, if there is one, writes at once.
     """
+    native = getattr(torch.Tensor, f"{f.__name__}_", None)
 
     @functools.wraps(f)
     def write(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if native is not None and nothing_to_do(input, *args, *kwargs.values()):
+            return native(input, *args, **kwargs)
         return copy_(input, f(clone(input), *args, **kwargs))
 
     return write
