@@ -1,11 +1,10 @@
-r"""LU: a matrix as a permutation, a lower and an upper triangle; solving with them.
+r"""LU: a matrix as a permutation, a lower and an upper triangle.
 
 Forward, for ``A`` (m, n), with k = min(m, n)::
 
     A = P L U         P a permutation, L (m, k) with a diagonal of 1, U (k, n)
     LU (m, n)         both in one matrix, as they are computed: L below the diagonal, U from it
                       upwards; lu_unpack takes them apart
-    X = A^-1 B        lu_solve, from LU; A^-H B with ``adjoint``
 
 Backward, first for m = n = k. P does not move. With dA = P (dL U + L dU)::
 
@@ -21,14 +20,6 @@ to A's part, and with a minus sign into the middle::
 
     M = tril(L1^H dL/dL1 - dL/dU2 U2^H, -1) + triu(dL/dU1 U1^H - L2^H dL/dL2)        (k, k)
     dL/dA = P [ L1^-H M U1^-H   L1^-H dL/dU2 ]   or   P [ L1^-H M U1^-H ; dL/dL2 U1^-H ]
-
-A solve with the factors is a solve with A = P L U, so dL/dB = A^-H dL/dX and dL/dA = -dL/dB X^H,
-of which the factors get, as of any product::
-
-    dL/dL = P^T dL/dA U^H          dL/dU = L^H P^T dL/dA
-
-and LU the two triangles. For X A = B the gradient of A is -X^H dL/dB; for the adjoint, where A^H
-takes A's place, it is the conjugate transpose of what is said here.
 
 The rules of Giles (2008), "Collected matrix derivative results for forward and reverse mode
 algorithmic differentiation", section 2, applied to P L U.
@@ -90,8 +81,8 @@ class LUFactorFunction(Function):
         return _of_product(P, L, U, grad_LU[..., :k].tril(-1), grad_LU[..., :k, :].triu()), None
 
 
-def _packed(grad_L: Tensor, grad_U: Tensor) -> Tensor:
-    """The gradient of L and U in one matrix."""
+def packed(grad_L: Tensor, grad_U: Tensor) -> Tensor:
+    """The gradient of LU, the two factors in one matrix, from that of each."""
     k = grad_L.shape[-1]
     below = pad(grad_L.tril(-1), (0, grad_U.shape[-1] - k))
     return below + pad(grad_U.triu(), (0, 0, 0, grad_L.shape[-2] - k))
@@ -123,36 +114,7 @@ class LUUnpackFunction(Function):
             return None, None, None, None
         grad_L = some.new_zeros(ctx.L_shape) if grad_L is None else grad_L
         grad_U = some.new_zeros(ctx.U_shape) if grad_U is None else grad_U
-        return _packed(grad_L, grad_U), None, None, None
-
-
-class LUSolveFunction(Function):
-    """``LU``: (..., n, n), ``pivots``: (..., n), ``B``: (..., n, k), or (..., k, n)."""
-
-    @staticmethod
-    def forward(LU: Tensor, pivots: Tensor, B: Tensor, left: bool, adjoint: bool) -> Tensor:
-        return torch.linalg.lu_solve(LU, pivots, B, left=left, adjoint=adjoint)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        LU, pivots, B, ctx.left, ctx.adjoint = inputs
-        ctx.B_shape = B.shape
-        ctx.save_for_backward(LU, pivots, output)
-
-    @staticmethod
-    def backward(ctx: Any, grad_X: Tensor) -> tuple[Tensor | None, ...]:
-        LU, pivots, X = ctx.saved_tensors
-        grad_B = torch.linalg.lu_solve(LU, pivots, grad_X, left=ctx.left, adjoint=not ctx.adjoint)
-        grad_LU = None
-        if ctx.needs_input_grad[0]:
-            P, L, U = torch.lu_unpack(LU, pivots)
-            first, second = (grad_B, X.mH) if ctx.left else (X.mH, grad_B)
-            if ctx.adjoint:
-                first, second = second.mH, first.mH
-            first = P.mT @ first
-            grad_LU = -_packed(first @ (second @ U.mH), (L.mH @ first) @ second)
-            grad_LU = grad_LU.sum_to_size(LU.shape)
-        return grad_LU, None, grad_B.sum_to_size(ctx.B_shape), None, None
+        return packed(grad_L, grad_U), None, None, None
 
 
 def lu(A: Tensor, *, pivot: bool = True) -> Any:
@@ -225,30 +187,6 @@ def lu_unpack(
     return torch.return_types.lu_unpack(factors)
 
 
-def lu_solve(
-    LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False
-) -> Tensor:
-    """The solution of ``A X = B`` from the factors of A; as ``torch.linalg.lu_solve``.
-
-    Args:
-        LU: (..., n, n), as ``lu_factor`` returns it
-        pivots: (..., n), int32
-        B: (..., n, k), or (..., k, n) where ``left`` is False; batch axes broadcast
-        left: False for ``X A = B``
-        adjoint: A^H in the place of A
-
-    Raises:
-        RuntimeError: From torch, with the shapes, where they do not fit.
-    """
-    return LUSolveFunction.apply(LU, pivots, B, left, adjoint)
-
-
-@under_autocast("float32", devices=("cpu",))
-def old_lu_solve(input: Tensor, LU_data: Tensor, LU_pivots: Tensor) -> Tensor:
-    """The same, ``B`` first; as ``torch.lu_solve``."""
-    return lu_solve(LU_data, LU_pivots, input)
-
-
 def _samples(draw: Draw) -> Iterator[Sample]:
     yield sample(invertible(draw, 2, 3, 3))
     yield sample(draw(2, 3, 5), label="wide")
@@ -271,27 +209,16 @@ def _factor_refused(draw: Draw) -> Iterator[Sample]:
     yield sample(torch.zeros_like(draw(3, 3)), label="singular")
 
 
-def _factored(A: Tensor) -> tuple[Tensor, Tensor]:
+def factored(A: Tensor) -> tuple[Tensor, Tensor]:
+    """LU, which requires a gradient, and the pivots."""
     LU, pivots = torch.linalg.lu_factor(A.detach())
     return LU.requires_grad_(), pivots
 
 
 def _unpack_samples(draw: Draw) -> Iterator[Sample]:
-    yield sample(*_factored(invertible(draw, 2, 3, 3)))
-    yield sample(*_factored(draw(3, 5)), label="wide")
-    yield sample(*_factored(draw(5, 3)), unpack_pivots=False, label="tall")
-
-
-def _solve_samples(draw: Draw) -> Iterator[Sample]:
-    yield sample(*_factored(invertible(draw, 2, 3, 3)), draw(2, 3, 4))
-    yield sample(*_factored(draw(3, 3)), draw(2, 4, 3), left=False, label="right, broadcast")
-    yield sample(*_factored(draw(3, 3)), draw(3, 2), adjoint=True, label="adjoint")
-    A, B = draw.complex(3, 3), draw.complex(2, 3)
-    yield sample(*_factored(A), B, left=False, adjoint=True, label="both, complex")
-
-
-def _solve_refused(draw: Draw) -> Iterator[Sample]:
-    yield sample(*_factored(draw(3, 3)), draw(4, 2), label="sizes differ")
+    yield sample(*factored(invertible(draw, 2, 3, 3)))
+    yield sample(*factored(draw(3, 5)), label="wide")
+    yield sample(*factored(draw(5, 3)), unpack_pivots=False, label="tall")
 
 
 def _bench(draw: Draw) -> Iterator[Sample]:
@@ -300,7 +227,7 @@ def _bench(draw: Draw) -> Iterator[Sample]:
 
 
 # Probes that would let pivots point outside of the matrix, where torch reads and writes.
-_FIT = ("indices", "sizes", "empty")
+PIVOTS_FIT = ("indices", "sizes", "empty")
 
 LU = Spec(
     name="lu",
@@ -333,16 +260,5 @@ LU_UNPACK = Spec(
     manual=lu_unpack,
     native=torch.lu_unpack,
     samples=_unpack_samples,
-    skip=_FIT,
-)
-LU_SOLVE = Spec(
-    name="lu_solve",
-    formula="P L U X = B",
-    gradient="dB = A^-H dX,  dA = -dB X^H,  dL = P^T dA U^H,  dU = L^H P^T dA",
-    manual=lu_solve,
-    native=torch.linalg.lu_solve,
-    inplace={torch.lu_solve: old_lu_solve, torch.Tensor.lu_solve: old_lu_solve},
-    samples=_solve_samples,
-    refused=_solve_refused,
-    skip=_FIT,
+    skip=PIVOTS_FIT,
 )
