@@ -32,6 +32,14 @@ _NOTHING = 1e-13
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
+def _are_offsets(x: Tensor, sizes: set[int]) -> bool:
+    """Whether whole numbers rise from zero to a size, as the bounds of segments do."""
+    if x.dim() == 0 or x.shape[-1] < 2 or not x.numel():
+        return False
+    rises = bool((x.diff(dim=-1) >= 0).all()) and not x[..., 0].any()
+    return rises and x[..., -1].unique().tolist() in [[size] for size in sizes]
+
+
 class LeftOut(Exception):
     """A probe or a case that says nothing about this function, with the reason."""
 
@@ -190,7 +198,9 @@ class Bench:
             for name, leaf in zip(self.call.names, leaves, strict=True)
             if type(leaf) is int and name.endswith("]")
         ]
-        return len(whole) > 1 or bool(whole and parts)
+        sizes = {size for i in self.call.floating for size in leaves[i].shape}
+        offsets = any(_are_offsets(leaves[i], sizes) for i in whole)
+        return len(whole) > 1 or bool(whole and parts) or offsets
 
     @cached_property
     def written(self) -> frozenset[int]:

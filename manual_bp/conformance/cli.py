@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--probe", action="append", metavar="NAME", help="run this probe only; repeatable")
     add("--skip", action="append", default=[], metavar="NAME", help="leave this probe out")
     add("--transforms", action="store_true", help="also func.grad, vmap, jvp, autocast, compile")
+    add("--thorough", action="store_true", help="every sample of a layer through every probe")
     add("--keep-going", action="store_true", help="run all probes even if the example is wrong")
     add("--json", action="store_true", help="print the report as JSON")
     add("--jobs", type=int, default=0, metavar="N", help="processes for the library (default: all)")
@@ -156,6 +157,7 @@ def _check_library(options: argparse.Namespace) -> int:
         "probes": options.probe,
         "skip": options.skip,
         "transforms": options.transforms,
+        "thorough": options.thorough,
     }
     unknown = {*(options.probe or ()), *options.skip} - {probe.name for probe in PROBES}
     if unknown:

@@ -62,7 +62,7 @@ def judge(bench: Bench, call: Call, terms: Terms) -> list[Problem]:
     if problems and not own_numbers:
         if terms.output_may_differ:
             raise LeftOut("the outputs differ already")
-        if terms.extreme:
+        if terms.conditioned:
             _insist_conditioned(bench, call, native)
         _insist_decided(bench, call, native)
         return problems
@@ -89,7 +89,7 @@ def judge(bench: Bench, call: Call, terms: Terms) -> list[Problem]:
     if not wrong and call is bench.call:
         bench.agreement |= _agreement(call, got, expected)
     if any(problem.mismatch for problem in wrong):
-        if terms.extreme:
+        if terms.conditioned:
             _insist_conditioned(bench, call, native, [laid_out(g, terms) for g in drawn], expected)
         _insist_decided(bench, call, native, [laid_out(g, terms) for g in drawn], expected)
     known = _known(call, native, drawn, expected)

@@ -23,6 +23,12 @@ from manual_bp.spec import Draw, Spec
 __all__ = ["LayerResult", "check_layer", "check_layers", "choose"]
 
 
+#: What every sample is put to; a layer's first sample goes through all probes.
+FEW = frozenset(
+    {"example", "frozen inputs", "cotangents", "layouts", "empty", "second order", "aliases"}
+)
+
+
 @dataclass(frozen=True)
 class LayerResult:
     """What became of one layer.
@@ -79,13 +85,16 @@ def _specs() -> dict[str, Spec]:
     return {spec.name: spec for spec in SPECS}
 
 
-def check_layer(spec: Spec, *, seed: int = 0, device: str = "cpu", **options: Any) -> LayerResult:
+def check_layer(
+    spec: Spec, *, seed: int = 0, device: str = "cpu", thorough: bool = False, **options: Any
+) -> LayerResult:
     """Check every sample of a layer.
 
     Args:
         spec: The layer.
         seed: Of the samples and of the checks.
         device: Where the samples are.
+        thorough: Whether every sample goes through all probes, and not the first one only.
         options: As in :func:`manual_bp.conformance.check`.
     """
     start = time.perf_counter()
@@ -93,6 +102,7 @@ def check_layer(spec: Spec, *, seed: int = 0, device: str = "cpu", **options: An
     failed = []
     left_out = {*options.pop("skip", ()), *spec.skip}
     manual, native = (_on_a_copy(f) if spec.modifies else f for f in (spec.manual, spec.native))
+    asked = options.pop("probes", None)
     for sample in spec.samples(Draw(seed, device=device)):
         report = check(
             manual,
@@ -101,7 +111,8 @@ def check_layer(spec: Spec, *, seed: int = 0, device: str = "cpu", **options: An
             kwargs=sample.kwargs,
             seed=seed,
             name=spec.name,
-            skip=left_out - set(options.get("probes") or ()),
+            probes=asked or (None if thorough or not samples else FEW),
+            skip=left_out - set(asked or ()),
             **options,
         )
         samples += 1

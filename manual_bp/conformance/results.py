@@ -40,8 +40,10 @@ class Terms:
         finite: Whether the case is left out where the reference's output is not finite.
         output_may_differ: Whether the case is left out where the outputs differ already.
         strict_none: Whether None is wrong where the reference has a gradient of zeros.
-        extreme: Whether the inputs are so large that their own last digits may be all that an
-            output consists of; then these decide nothing.
+        conditioned: Whether the case is left out where the last digits of the inputs decide the
+            result: a matrix that was made larger may have become singular.
+        extreme: Whether the inputs are so large that these digits may be all that an output
+            consists of.
     """
 
     rtol: float | None = None
@@ -52,6 +54,7 @@ class Terms:
     finite: bool = False
     output_may_differ: bool = False
     strict_none: bool = False
+    conditioned: bool = False
     extreme: bool = False
 
 

@@ -31,8 +31,8 @@ _AMPLIFIED = 16
 # in float32 and rounded once or a few times; a sum in float32 itself rounds at every term, and in
 # which order is the business of the matrix library.
 _FLOOR = {
-    torch.float32: 4.0,
-    torch.complex64: 4.0,
+    torch.float32: 8.0,
+    torch.complex64: 8.0,
     torch.bfloat16: 0.3,
     torch.float16: 0.3,
     torch.complex32: 0.3,
@@ -191,9 +191,9 @@ class _Errors:
         self.own_worst, self.own_mean = error(theirs, true)
         self.norm = norm(true)
         self.eps = torch.finfo(theirs.dtype).eps
-        self._most = 2 * self.own_worst + 4 * self.eps * largest(true)
         # The root mean square of a few roundings is chance, autograd's own as well.
         floor = _FLOOR.get(theirs.dtype, 4.0) + _CHANCE / max(mine.numel(), 1)
+        self._most = 2 * self.own_worst + max(4.0, 2 * floor) * self.eps * largest(true)
         self._usual = 2 * self.own_mean + floor * self.eps * self.norm
 
     def acceptable(self, more: tuple[float, float]) -> bool:

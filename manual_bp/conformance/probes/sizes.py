@@ -40,7 +40,7 @@ def sizes(bench: Bench) -> Iterator[Case]:
             if size > axis.size or (size < axis.size and not bench.structured):
                 call = resize(bench, bench.call, axis, size)
                 label = f"{axis.describe(bench.call)} = {size}"
-                yield case(label, call, hint, may_refuse=_refusal(bench, axis))
+                yield case(label, call, hint, may_refuse=_refusal(bench, axis), conditioned=True)
     yield from _all_different(bench, hint)
     for i in bench.call.needs:
         for dim, size in enumerate(bench.call.leaves[i].shape):
@@ -84,7 +84,7 @@ def _all_different(bench: Bench, hint: str) -> Iterator[Case]:
             continue
         call, changed = wider, changed + 1
     if changed > 1:
-        yield case("all sizes different", call, hint, may_refuse="always")
+        yield case("all sizes different", call, hint, may_refuse="always", conditioned=True)
 
 
 @probe("empty")
@@ -116,7 +116,8 @@ def large(bench: Bench) -> Iterator[Case]:
                 continue
             call = resize(bench, bench.call, axis, size)
             label = f"{axis.describe(bench.call)} = {size}"
-            yield case(label, call, hint, may_refuse=_refusal(bench, axis))
+            refusal = _refusal(bench, axis)
+            yield case(label, call, hint, may_refuse=refusal, conditioned=True)
         for size in (LARGE[0], HUGE):
             if _elements(bench, axis, size) > 4 * MAX_ELEMENTS:
                 continue

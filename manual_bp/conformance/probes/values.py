@@ -207,11 +207,11 @@ def extremes(bench: Bench) -> Iterator[Case]:
         for scale in _SCALES:
             call = _vary(bench, chosen, partial(torch.mul, other=scale))
             label = f"{names} times {scale:g}"
-            yield case(label, call, hint, rtol=CLOSE, finite=True, extreme=True)
+            yield case(label, call, hint, rtol=CLOSE, finite=True, conditioned=True, extreme=True)
         for offset in (1e4, 1e6):
             call = _vary(bench, chosen, partial(torch.add, other=offset))
             label = f"{names} plus {offset:g}"
-            yield case(label, call, hint, rtol=CLOSE, finite=True, extreme=True)
+            yield case(label, call, hint, rtol=CLOSE, finite=True, conditioned=True, extreme=True)
     for chosen in _groups(bench):
         for infinite in (float("-inf"), float("inf")):
             if len(chosen) == 1:
