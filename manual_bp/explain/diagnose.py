@@ -33,8 +33,9 @@ def diagnose(
 
     The step runs on the gradients that the model runs on: autograd's, or those by hand inside
     ``with manual_bp.by_hand():``. Parameters, gradients, buffers, random numbers and the optimizer
-    are left as they were. It takes about four times as long as a step, and the memory of one more
-    copy of the parameters with an optimizer.
+    are left as they were. On a CPU it took as long as three steps of a network of two million
+    parameters, ten of a small ResNet or GPT, and 50 ms of one whose step takes next to nothing;
+    with an optimizer it needs the memory of one more copy of the parameters, or two.
 
     Args:
         model: Any module, in the mode (``train`` or ``eval``) in which it is.

@@ -146,7 +146,7 @@ def test_dead_units_are_counted() -> None:
     torch.manual_seed(0)
     model: Any = MLP(nn, 12, (16,), 4)
     with torch.no_grad():
-        model.linear1.bias[:11] = -40
+        model.linear1.bias[:14] = -40
     x, y = torch.randn(32, 12), torch.randint(4, (32,))
     (finding,) = manual_bp.diagnose(model, x, target=y).of("dead units")
     off = (model.linear1(x) <= 0).all(0)
@@ -243,3 +243,19 @@ def test_bad_optimizer_and_loss() -> None:
         manual_bp.diagnose(nn.Linear(2, 1), x, loss="mse")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="one number"):
         manual_bp.diagnose(nn.Linear(2, 1), x, loss=lambda y: y)
+
+
+def test_a_backward_pass_that_fails() -> None:
+    """A number that the gradient needs is overwritten."""
+
+    class Overwritten(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.layer(x).exp()
+            return y.add_(1).sum()
+
+    with pytest.raises(ValueError, match="the backward pass cannot run: one of the variables"):
+        manual_bp.diagnose(Overwritten(), torch.ones(4, 2))

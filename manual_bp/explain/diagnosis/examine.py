@@ -74,13 +74,13 @@ def _gradients(
     if loss.requires_grad and wanted:
         remove = watch.follow(loss)
         try:
-            found |= zip(
-                wanted,
-                torch.autograd.grad(loss, list(wanted.values()), allow_unused=True),
-                strict=True,
-            )
+            given = torch.autograd.grad(loss, list(wanted.values()), allow_unused=True)
+        except RuntimeError as error:
+            reason = str(error).strip().split("\n")[0]
+            raise ValueError(f"the backward pass cannot run: {reason}") from error
         finally:
             remove()
+        found |= zip(wanted, given, strict=True)
     return found
 
 

