@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function, under_autocast
+from manual_bp.sparse import sparse_mm, to_dense, to_sparse
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -178,6 +179,11 @@ MM = Spec(
     manual=mm,
     native=torch.mm,
     overrides=(torch.Tensor.mm,),
+    inplace={
+        torch.sparse.mm: sparse_mm,
+        torch.Tensor.to_sparse: to_sparse,
+        torch.Tensor.to_dense: to_dense,
+    },
     samples=_mm_samples,
     refused=_mm_refused,
 )
