@@ -231,6 +231,29 @@ def test_func_grad_and_vmap(spec: Spec) -> None:
             torch.func.vmap(gradient)(*batch)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:There is a performance drop")  # of torch's own kernels
+@_each(lambda spec: spec.samples, lambda spec: spec.vmap and not spec.random)
+def test_every_sample_goes_through_vmap(spec: Spec, i: int) -> None:
+    """Or torch's own does not, either."""
+    s = _nth(spec.samples, i, Draw())
+    manual, native = _pair(spec, s)
+    wanted = [a.detach() for a in _differentiated(s.args)]
+    if any(a.numel() == 0 for a in wanted):
+        pytest.skip("nothing in it")
+    every = tuple(range(len(wanted)))
+    batch = [torch.stack([t, t, t]) for t in wanted]
+    expected = torch.func.grad(_loss(native, s), argnums=every)(*wanted)
+    try:
+        found = torch.func.vmap(torch.func.grad(_loss(manual, s), argnums=every))(*batch)
+    except (RuntimeError, IndexError):
+        with pytest.raises((RuntimeError, IndexError)):
+            torch.func.vmap(torch.func.grad(_loss(native, s), argnums=every))(*batch)
+        return
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, torch.stack([b, b, b]), rtol=1e-8, atol=1e-9, equal_nan=True)
+
+
 @_specs
 def test_autocast(spec: Spec) -> None:
     """Under autocast: the dtypes torch gives, and gradients as near to float32's as torch's."""
@@ -262,6 +285,17 @@ def test_compiles_whole(spec: Spec) -> None:
     torch.testing.assert_close(
         _gradients(compiled, s.args), _gradients(manual, s.args), rtol=1e-10, atol=1e-12
     )
+
+
+@pytest.mark.slow
+@_each(lambda spec: spec.samples, lambda spec: spec.compiles)
+def test_every_sample_compiles_whole(spec: Spec, i: int) -> None:
+    s = _nth(spec.samples, i, Draw())
+    manual, _ = _pair(spec, s)
+    torch._dynamo.reset()
+    compiled = torch.compile(manual, fullgraph=True, backend="aot_eager")
+    found, expected = _gradients(compiled, s.args), _gradients(manual, s.args)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12, equal_nan=True)
 
 
 def _module_cases() -> Iterator[Any]:

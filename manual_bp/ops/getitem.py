@@ -139,8 +139,10 @@ class SetItemFunction(Function):
         index = _one_an_axis(index, first.shape[1:], x.device)
         if in_dims[1] is not None:
             y = y.movedim(in_dims[1], 0)  # type: ignore[union-attr]
-            written = first[(_EVERYTHING, *index)].dim()
-            y = y.reshape(y.shape[0], *[1] * (written - y.dim()), *y.shape[1:])
+            axes = first[(_EVERYTHING, *index)].dim() - 1
+            # y may have fewer axes than x[index], or axes of size 1 in front that it lacks.
+            own = y.shape[1:][max(y.dim() - 1 - axes, 0) :]
+            y = y.reshape(y.shape[0], *[1] * (axes - len(own)), *own)
         SetItemFunction.apply(first, y, _EVERYTHING, *index)
         return x, in_dims[0]
 
