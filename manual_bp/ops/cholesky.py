@@ -30,7 +30,8 @@ As torch does, the last two give the whole matrix, though only its lower triangl
 upper factor is U = L^H; what is said of L holds of U^H.
 
 Giles (2008), "Collected matrix derivative results for forward and reverse mode algorithmic
-differentiation"; Murray (2016), "Differentiation of the Cholesky decomposition", section 3.
+differentiation"; Murray (2016), "Differentiation of the Cholesky decomposition"; Seeger et al.
+(2017), "Auto-differentiating linear algebra".
 """
 
 from __future__ import annotations

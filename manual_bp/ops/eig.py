@@ -22,7 +22,7 @@ The choice. An eigenvector may be turned by e^(i phi), and a loss must not depen
 Im(V^H dL/dV)_ii = 0. As torch does, the backward raises where it is not.
 
 Boeddeker et al. (2017), "On the computation of complex-valued gradients with application to
-statistically optimum beamforming", section 4.
+statistically optimum beamforming".
 """
 
 from __future__ import annotations

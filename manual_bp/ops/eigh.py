@@ -25,7 +25,7 @@ the backward raises where it is not.
 
 Giles (2008), "Collected matrix derivative results for forward and reverse mode algorithmic
 differentiation", section 3.1; Boeddeker et al. (2017), "On the computation of complex-valued
-gradients with application to statistically optimum beamforming", section 4.
+gradients with application to statistically optimum beamforming".
 """
 
 from __future__ import annotations

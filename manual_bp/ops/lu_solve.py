@@ -16,7 +16,7 @@ LU holds the two triangles of these. With the adjoint it is A^H that the first l
 dL/dA the conjugate transpose of what it says.
 
 Giles (2008), "Collected matrix derivative results for forward and reverse mode algorithmic
-differentiation", sections 2.1 and 2.3.
+differentiation", section 2.3.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ of [[A, E], [0, A]] have exactly the inner sum in their corner. So::
 One exponential of twice the size; the backward of it is again one.
 
 Mathias (1996), "A chain rule for matrix functions and applications", theorem 2.1; Al-Mohy & Higham
-(2009), "Computing the Frechet derivative of the matrix exponential", section 1.
+(2009), "Computing the Frechet derivative of the matrix exponential".
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ The product is the same whichever two neighbours are taken first, its cost is no
 row, before another column, is n^2 multiplications for nothing. The cheapest order of a part of the
 chain is made of the cheapest orders of its parts; the backward pass takes the brackets in reverse.
 
-Cormen, Leiserson, Rivest & Stein, "Introduction to Algorithms", section 15.2.
+Cormen, Leiserson, Rivest & Stein, "Introduction to Algorithms" (3rd edition), section 15.2.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ Where mode="complete" adds columns to Q, nothing determines them but to be ortho
 mode="r" there is no Q: like torch's, the backward refuses both. A1 must be of full rank.
 
 Walter & Lehmann (2013), "Algorithmic differentiation of linear algebra functions with application
-in optimum experimental design", section 4; Roberts & Roberts (2020), "QR and LQ decomposition
+in optimum experimental design"; Roberts & Roberts (2020), "QR and LQ decomposition
 matrix backpropagation algorithms for square, wide, and deep matrices".
 """
 
