@@ -52,6 +52,23 @@ def test_gradients_equal_autograds(run: object) -> None:
     torch.testing.assert_close(torch.autograd.grad(found[1].sin().sum(), g), second)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
+@pytest.mark.parametrize("reduce", ["sum", "mean", "amax", "amin"])
+def test_products_in_compressed_rows(reduce: str) -> None:
+    rows = _graph().detach().to_sparse_csr().requires_grad_()
+    x = FEATURES.clone().requires_grad_()
+    y = torch.sparse.mm(rows, x, reduce)
+    expected = torch.autograd.grad(y, (rows, x), COTANGENT)
+    with manual_bp.by_hand():
+        z = torch.sparse.mm(rows, x, reduce)
+    assert (report := manual_bp.audit(z)).all_by_hand, report
+    found = torch.autograd.grad(z, (rows, x), COTANGENT)
+    torch.testing.assert_close(z, y, rtol=1e-12, atol=1e-12)
+    for one, other in zip(found, expected, strict=True):
+        assert one.layout == other.layout
+        torch.testing.assert_close(one.to_dense(), other.to_dense(), rtol=1e-12, atol=1e-12)
+
+
 def test_only_the_stored_places_get_a_gradient() -> None:
     a = _graph()
     with manual_bp.by_hand():

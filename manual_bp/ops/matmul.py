@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function, under_autocast
-from manual_bp.sparse import sparse_mm, to_dense, to_sparse
+from manual_bp.sparse import sampled_addmm, sparse_mm, to_dense, to_sparse
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -181,6 +181,7 @@ MM = Spec(
     overrides=(torch.Tensor.mm,),
     inplace={
         torch.sparse.mm: sparse_mm,
+        torch.sparse.sampled_addmm: sampled_addmm,
         torch.Tensor.to_sparse: to_sparse,
         torch.Tensor.to_dense: to_dense,
     },
