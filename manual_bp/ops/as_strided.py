@@ -8,6 +8,10 @@ sum of its indices, each times the stride of its axis. Two elements may share a 
 Backward: blame is counted place by place, and where n_i elements of ``x`` share one, divided::
 
     dL/dx_i = 1/n_i  sum of dL/dy_m over the m at the place of i
+
+Its counterpart ``as_strided_scatter`` is left to autograd. Torch 2.13's gradient for it is wrong:
+it keeps what was replaced and drops the rest, which gradcheck refuses. One that is right could not
+be equal to it.
 """
 
 from __future__ import annotations
