@@ -23,6 +23,7 @@ from torch._functorch.autograd_function import custom_function_call
 from torch.autograd.function import FunctionCtx
 
 __all__ = [
+    "FromBoth",
     "FromInput",
     "FromOutput",
     "Function",
@@ -108,6 +109,16 @@ class FromOutput(Function):
         """Save ``y``, and the numbers."""
         _, *ctx.numbers = inputs
         ctx.save_for_backward(output)
+
+
+class FromBoth(Function):
+    """``y = f(x)``, element by element, with a derivative that is told from ``x`` and ``y``."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Save ``x`` and ``y``, and the numbers."""
+        x, *ctx.numbers = inputs
+        ctx.save_for_backward(x, output)
 
 
 def is_recorded() -> bool:

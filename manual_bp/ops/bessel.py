@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.elementwise import unary
-from manual_bp.function import FromInput, widened
+from manual_bp.function import FromBoth, FromInput, widened
 from manual_bp.spec import Draw, Sample, sample
 
 special = torch.special
@@ -48,7 +48,7 @@ class I0Function(FromInput):
         return (g * special.i1(wide)).to(x.dtype)
 
 
-class I1Function(FromInput):
+class I1Function(FromBoth):
     """``x`` of any shape."""
 
     @staticmethod
@@ -57,13 +57,13 @@ class I1Function(FromInput):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
+        x, y = ctx.saved_tensors
         near_0, x = _apart_from_0(x)
-        slope = special.i0(x) - special.i1(x) / x
+        slope = special.i0(x) - y / x
         return grad_y * torch.where(near_0, 0.5, slope)
 
 
-class I0eFunction(FromInput):
+class I0eFunction(FromBoth):
     """``x`` of any shape."""
 
     @staticmethod
@@ -72,11 +72,11 @@ class I0eFunction(FromInput):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad_y * (special.i1e(x) - x.sign() * special.i0e(x))
+        x, y = ctx.saved_tensors
+        return grad_y * (special.i1e(x) - x.sign() * y)
 
 
-class I1eFunction(FromInput):
+class I1eFunction(FromBoth):
     """``x`` of any shape."""
 
     @staticmethod
@@ -85,9 +85,9 @@ class I1eFunction(FromInput):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
+        x, y = ctx.saved_tensors
         near_0, x = _apart_from_0(x)
-        slope = special.i0e(x) - special.i1e(x) * (x.sign() + x.reciprocal())
+        slope = special.i0e(x) - y * (x.sign() + x.reciprocal())
         return grad_y * torch.where(near_0, 0.5, slope)
 
 

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.elementwise import unary
-from manual_bp.function import FromInput, FromOutput
+from manual_bp.function import FromBoth, FromInput, FromOutput
 from manual_bp.spec import Draw, Sample, sample
 
 special = torch.special
@@ -80,7 +80,7 @@ class NdtriFunction(FromOutput):
         return grad_y * (math.sqrt(2 * math.pi) * torch.exp(0.5 * y.square()))
 
 
-class ErfcxFunction(FromInput):
+class ErfcxFunction(FromBoth):
     """``x`` of any shape."""
 
     @staticmethod
@@ -89,8 +89,8 @@ class ErfcxFunction(FromInput):
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad_y * (2 * x * special.erfcx(x) - 2 / math.sqrt(math.pi))
+        x, y = ctx.saved_tensors
+        return grad_y * (2 * x * y - 2 / math.sqrt(math.pi))
 
 
 def ndtr(input: Tensor) -> Tensor:
