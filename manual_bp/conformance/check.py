@@ -276,6 +276,8 @@ def _failure(probe: Probe, case: Case, problem: Problem, bench: Bench) -> Failur
     call = case.call
     if problem.kind != "hangs":
         call, problem = shrink(bench, case, problem)
+    if call.describe() != case.call.describe():
+        found = [f"at full size, {clue}" for clue in found]
     if not problem.hint and case.hint:
         problem = replace(problem, hint=case.hint)
     return Failure(
