@@ -102,7 +102,7 @@ def cross_map_lrn2d(
     Raises:
         ValueError: Where there are not four axes.
     """
-    if input.dim() != 4:
+    if input.dim() != 4 or input.is_complex():  # the formula is of real numbers
         return _reference(input, size, alpha, beta, k)
     return CrossMapLRNFunction.apply(input, size, alpha, beta, k)
 
