@@ -53,6 +53,7 @@ class Symbol:
         value: Its numbers when the operation met it, or made it.
         wanted: Whether a gradient is wanted for it (``requires_grad``).
         parameter: The name of the parameter that it is, else None.
+        buffer: The name of the buffer that it is, else None.
         producer: The index of the operation that made it, else None: an input of the network,
             a parameter, a buffer, a constant.
         gradient: Of an output, what arrives; of an input, what this operation hands back.
@@ -67,6 +68,7 @@ class Symbol:
     value: Tensor
     wanted: bool
     parameter: str | None = None
+    buffer: str | None = None
     producer: int | None = None
     gradient: Tensor | None = None
     slope: Tensor | None = None

@@ -71,6 +71,7 @@ class Recorder(by_hand):
         self.backward: list[int] = []
         self.inside = False  # an operation: what is called there is part of it
         self._parameters = {id(p): name for name, p in model.named_parameters()}
+        self._buffers = {id(b): name for name, b in model.named_buffers()}
         self._modules: list[tuple[str, str]] = [("", type(model).__name__)]
         # Tensors by identity: who made them. Holding them keeps an identity from being reused.
         self._made: dict[int, tuple[Tensor, int | None]] = {
@@ -241,7 +242,10 @@ class Recorder(by_hand):
         if parameter is not None and argument == "args":
             letter = parameter.rpartition(".")[2]
         _, producer = self._made.get(id(t), (t, None))
-        return Symbol(letter, argument, self._value(t), t.requires_grad, parameter, producer)
+        buffer = self._buffers.get(id(t))
+        return Symbol(
+            letter, argument, self._value(t), t.requires_grad, parameter, buffer, producer
+        )
 
     def _value(self, t: Tensor) -> Tensor:
         """A copy; the same one as long as the tensor is not changed."""

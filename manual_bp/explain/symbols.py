@@ -166,6 +166,8 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 def _same(value: Any, default: Any) -> bool:
     try:
+        if isinstance(value, tuple) and value and not isinstance(default, tuple):
+            return all(_same(part, default) for part in value)  # a stride of (1, 1) is one of 1
         return bool(value is default or value == default)
     except (TypeError, ValueError, RuntimeError):
         return False

@@ -78,6 +78,7 @@ class _Writer:
             "name": s.name,
             "argument": s.argument,
             "parameter": s.parameter,
+            "buffer": s.buffer,
             "producer": s.producer,
             "wanted": s.wanted,
             "value": self.tensor(s.value),

@@ -267,24 +267,29 @@ def _latex_name(name: str) -> str:
 def mathml(formula: str) -> str:
     """The formula as MathML, which browsers set by themselves.
 
-    It is a row of ``<math>`` elements that may break before a ``=``, ``+`` or ``-`` outside of
-    brackets, as a long line has to on a narrow screen. Gradients (``dx``) have the class "d",
-    numbers the class "n", English the class "w".
+    One span of the class "clause" for each clause, in it a row of ``<math>`` elements that may
+    break before a ``=``, ``+`` or ``-`` outside of brackets, as a long line has to on a narrow
+    screen. Gradients (``dx``) have the class "d", numbers the class "n", English the class "w".
     """
-    chunks: list[list[str]] = [[]]
+    clauses: list[list[list[str]]] = [[[]]]
     depth, before = 0, Token("sign", "=")
     for token in parse(formula):
         sign = token.text if token.kind == "sign" else ""
         depth += (sign in _OPENING) - (sign in _CLOSING)
-        if depth == 0 and chunks[-1] and (token.space > 1 or (token.space and sign in _BREAKS)):
-            chunks.append([])
-        if token.space > 1:
-            chunks[-1].append('<mspace width="1em"></mspace>')
-        elif token.space and _is_factor(before, last=True) and _is_factor(token, last=False):
-            chunks[-1].append('<mspace width="0.25em"></mspace>')
-        chunks[-1].append(_mathml(token))
+        if depth == 0 and token.space > 1:
+            clauses.append([[]])
+        elif depth == 0 and clauses[-1][-1] and token.space and sign in _BREAKS:
+            clauses[-1].append([])
+        if token.space == 1 and _is_factor(before, last=True) and _is_factor(token, last=False):
+            clauses[-1][-1].append('<mspace width="0.25em"></mspace>')
+        clauses[-1][-1].append(_mathml(token))
         before = token
-    return " ".join(f"<math><mrow>{''.join(chunk)}</mrow></math>" for chunk in chunks)
+    return " ".join(
+        '<span class="clause">'
+        + " ".join(f"<math><mrow>{''.join(chunk)}</mrow></math>" for chunk in clause)
+        + "</span>"
+        for clause in clauses
+    )
 
 
 _OPENING, _CLOSING, _BREAKS = frozenset("([{"), frozenset(")]}"), frozenset("=+-")

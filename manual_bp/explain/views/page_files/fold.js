@@ -48,8 +48,11 @@ function norm(tensors) {
 
 const arrives = (op) => norm(op.outputs.map((s) => s.gradient));
 const reached = (item) => item.ops.some((op) => op.outputs.some((s) => s.gradient));
-// The last part of a path; with the part before it where that is a mere number.
-const leaf = (path) => (path.match(/(?:[^.]+\.)?\d+$/) || [path.split(".").pop()])[0];
+/** The last part of a path; with the part before it where that is a mere number. */
+function leaf(path) {
+  const parts = path.split(".");
+  return parts.slice(/^\d+$/.test(parts[parts.length - 1]) ? -2 : -1).join(".");
+}
 const nameOf = (item) => leaf(item.path || item.op.module) || item.op.name;
 const kindOf = (item) => (item.path ? step.modules[item.path] || (item.path === "loss" ? "" : "module") : item.op.name);
 
@@ -64,6 +67,7 @@ function build() {
     for (const op of item.ops) {
       for (const s of op.inputs) {
         if (s.parameter) item.parameters.push(s);
+        else if (s.buffer) continue;
         else if (s.producer === null || !home.has(s.producer)) item.entries.push(s);
         else if (home.get(s.producer) !== to) {
           const from = home.get(s.producer);

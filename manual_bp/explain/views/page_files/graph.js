@@ -12,20 +12,24 @@ function el(name, attributes = {}, parent = null, text = null) {
 
 const short = (text, most) => (text.length > most ? text.slice(0, most - 1) + "…" : text);
 
+/** Columns by the longest way from the input, then as late as what needs a box allows. */
 function place() {
-  const taken = new Set();
+  const before = (i) => edges.filter((e) => e.to === i).map((e) => items[e.from]);
+  const after = (i) => edges.filter((e) => e.from === i).map((e) => items[e.to]);
   items.forEach((item, i) => {
-    const before = edges.filter((e) => e.to === i).map((e) => items[e.from]);
-    item.column = before.length ? Math.max(...before.map((b) => b.column)) + 1 : 0;
-    const main = before.length ? Math.min(...before.map((b) => b.row)) : 0;
-    item.row = main;
+    item.column = Math.max(-1, ...before(i).map((b) => b.column)) + 1;
+  });
+  for (let i = items.length - 1; i >= 0; i--) {
+    const latest = Math.min(...after(i).map((a) => a.column)) - 1;
+    items[i].slack = Number.isFinite(latest) ? latest - items[i].column : 0;
+    items[i].column += items[i].slack;
+  }
+  // What cannot stand elsewhere makes the first row.
+  const taken = new Set();
+  for (const item of [...items].sort((a, b) => Math.sign(a.slack) - Math.sign(b.slack))) {
+    item.row = 0;
     while (taken.has(`${item.column},${item.row}`)) item.row += 1;
     taken.add(`${item.column},${item.row}`);
-  });
-  // An input that is needed late stands right before the box that needs it.
-  for (let i = items.length - 1; i >= 0; i--) {
-    const after = edges.filter((e) => e.from === i).map((e) => items[e.to].column);
-    if (!edges.some((e) => e.to === i) && after.length) items[i].column = Math.min(...after) - 1;
   }
   const columns = items.map((item) => item.column);
   const first = Math.min(...columns);

@@ -36,7 +36,7 @@ function begins(op) {
 }
 
 function forward(op) {
-  const inputs = op.inputs.filter((s) => s.value).map((s) => card(op, s, s.value, "", "", s.parameter ? "parameter" : s.producer === null ? "given" : "comes in"));
+  const inputs = op.inputs.filter((s) => s.value).map((s) => card(op, s, s.value, "", "", s.parameter ? "parameter" : s.buffer ? "buffer" : s.producer === null ? "given" : "comes in"));
   const outputs = op.outputs.map((s) => card(op, s, s.value, "", "out", "goes out"));
   const ends = op.inputs.some((s) => s.wanted) && !op.outputs.some((s) => s.wanted);
   return heading(op, "Forward") + math(op.math.formula) +
@@ -49,7 +49,7 @@ function backward(op) {
   const arriving = op.outputs.filter((s) => s.gradient).map((s) => card(op, s, s.gradient, "d", "blame", "arrives"));
   const slopes = op.inputs.filter((s) => s.slope).map((s) => {
     const y = op.outputs[0].name;
-    return card(op, { name: `∂${y}/∂${s.name}` }, s.slope, "", "", "the slope");
+    return card(op, { name: `∂${y}/∂${s.name}` }, s.slope, "", "slope", "the slope");
   });
   const leaving = op.inputs.filter((s) => s.gradient && !s.parameter).map((s) => card(op, s, s.gradient, "d", "blame", "handed back"));
   const learned = op.inputs.filter((s) => s.gradient && s.parameter).map((s) => card(op, s, s.gradient, "d", "blame", "for the parameter"));

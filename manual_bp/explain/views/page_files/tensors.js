@@ -94,7 +94,7 @@ function listNumbers(details, canvas, values, columns) {
 function card(op, s, t, prefix, kind, about) {
   const sym = op.math.symbols[prefix + s.name] || escapeHtml(prefix + s.name);
   const small = [about, s.parameter ? `<code>${escapeHtml(s.parameter)}</code>` : ""].filter(Boolean).join(" · ");
-  const range = t.values === undefined || flat(t.values).length > 12 ? `, norm ${num(t.norm)}, ${num(t.min)} to ${num(t.max)}` : "";
+  const range = kind === "slope" ? "" : t.values === undefined || flat(t.values).length > 12 ? `, norm ${num(t.norm)}, ${num(t.min)} to ${num(t.max)}` : "";
   const odd = t.not_finite ? `, <b>${t.not_finite} not finite</b>` : "";
   return `<div class="tensor ${kind}" data-symbol="${escapeHtml(prefix + s.name)}">
     <div class="sym">${sym} <small>${small}</small></div>
