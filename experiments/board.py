@@ -1,7 +1,8 @@
 """A study's arms side by side in TensorBoard's *Custom Scalars* tab."""
 
+import shutil
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,86 +13,75 @@ from tensorboard.plugins.custom_scalar import layout_pb2, metadata
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from experiments.statistics import interval
-from experiments.trial import Array, Result
+from experiments.trial import Result
 
 RUN = "arms"
 POINTS = 200
+ENDS = ("mean", "lower", "upper")
 
 
 def write(results: Sequence[Result], place: Path) -> None:
-    """Write the run ``arms``: the mean of each curve over the seeds of an arm, with its interval.
+    """Write a run ``arms/<arm>`` for each arm: the mean of each curve over the seeds, as a band.
 
-    Its layout has a chart for each curve, in which every arm is a line with a band, and one chart
-    for each arm beneath. Only results with a label ``arm`` that are watched take part. It is
-    written anew each time.
+    A layout goes with them: one chart for each curve, in which every arm is a line of its own
+    colour inside its interval. Only results with a label ``arm`` that are watched take part. The
+    runs are written anew each time.
 
     Args:
         results: The results of a study.
         place: The study's folder.
     """
     folder = place / "tensorboard" / RUN
-    for old in folder.glob("events.out.tfevents.*"):
-        old.unlink()
+    shutil.rmtree(folder, ignore_errors=True)
     arms: dict[str, list[Result]] = defaultdict(list)
     for result in results:
         if result.trial.watch and "arm" in result.trial.labels:
             arms[str(result.trial.labels["arm"])].append(result)
-    if not arms:
-        return
-    names = ["train/loss", *_validation(next(iter(arms.values()))[0])]
-    categories, scalars = [], []
-    for name in names:
-        tags = {}
-        for arm, own in arms.items():
-            found = _band(own, name)
-            if found is not None:
-                tags[arm] = [f"{name}/{arm}/{what}" for what in ("mean", "lower", "upper")]
-                scalars += [
-                    (int(step), tag, float(value))
-                    for tag, values in zip(tags[arm], found[1:], strict=True)
-                    for step, value in zip(found[0], values, strict=True)
+    curves = sorted({name for own in arms.values() for name in _curves(own[0])})
+    for i, (arm, own) in enumerate(arms.items()):
+        writer = EventFileWriter(str(folder / arm.replace("/", "-")))
+        if i == 0:  # TensorBoard would add up the charts of several
+            writer.add_event(Event(summary=Summary(value=[_layout(curves)])))
+        for name in curves:
+            for step, *band in _band(own, name):
+                values = [
+                    Summary.Value(tag=f"arms/{name}/{end}", simple_value=value)
+                    for end, value in zip(ENDS, band, strict=True)
                 ]
-        categories.append(_category(name, tags))
-    writer = EventFileWriter(str(folder))
-    layout = layout_pb2.Layout(category=categories).SerializeToString()
-    value = Summary.Value(
+                writer.add_event(Event(summary=Summary(value=values), step=int(step)))
+        writer.close()
+
+
+def _curves(result: Result) -> list[str]:
+    validation = [n for n in result.curves if n.startswith("val/") and n != "val/step"]
+    return [name for name in ("train/loss", *validation) if name in result.curves]
+
+
+def _band(results: Sequence[Result], name: str) -> Iterator[tuple[float, float, float, float]]:
+    """Step, mean, and the ends of the 95 % interval over the seeds; about two hundred points."""
+    curves = [result.curves[name] for result in results if name in result.curves]
+    length = min((len(curve) for curve in curves), default=0)
+    if not length:
+        return
+    steps = results[0].curves["val/step"] if name.startswith("val/") else np.arange(length)
+    for at in np.unique(np.linspace(0, length - 1, min(length, POINTS)).astype(int)):
+        middle, half = interval([float(curve[at]) for curve in curves])
+        half = 0.0 if np.isnan(half) else half  # one seed has no interval
+        yield float(steps[at]), middle, middle - half, middle + half
+
+
+def _layout(curves: Sequence[str]) -> Summary.Value:
+    """A chart for each curve; each run that has its tags is a line in it."""
+    charts = []
+    for name in curves:
+        value, lower, upper = (f"arms/{name}/{end}" for end in ENDS)
+        series = layout_pb2.MarginChartContent.Series(value=value, lower=lower, upper=upper)
+        margin = layout_pb2.MarginChartContent(series=[series])
+        charts.append(layout_pb2.Chart(title=f"{name}: mean and 95 % interval", margin=margin))
+    category = layout_pb2.Category(title="The arms side by side", chart=charts)
+    layout = layout_pb2.Layout(category=[category]).SerializeToString()
+    return Summary.Value(
         tag=metadata.CONFIG_SUMMARY_TAG,
         tensor=TensorProto(dtype="DT_STRING", string_val=[layout]),
         metadata=metadata.create_summary_metadata(),
     )
-    writer.add_event(Event(summary=Summary(value=[value])))
-    for step, tag, value in sorted(scalars):
-        values = [Summary.Value(tag=tag, simple_value=value)]
-        writer.add_event(Event(summary=Summary(value=values), step=step))
-    writer.close()
-
-
-def _validation(result: Result) -> list[str]:
-    return sorted(n for n in result.curves if n.startswith("val/") and n != "val/step")
-
-
-def _band(results: Sequence[Result], name: str) -> tuple[Array, Array, Array, Array] | None:
-    """Steps, mean, lower and upper end of the 95 % interval over the seeds."""
-    curves = [result.curves[name] for result in results if name in result.curves]
-    length = min((len(curve) for curve in curves), default=0)
-    if not length:
-        return None
-    steps = results[0].curves["val/step"][:length] if name != "train/loss" else np.arange(length)
-    shown = np.unique(np.linspace(0, length - 1, min(length, POINTS)).astype(int))
-    values = np.stack([curve[:length] for curve in curves])[:, shown]
-    middle, half = np.array([interval(list(column)) for column in values.T]).T
-    half = np.nan_to_num(half)  # one seed has no interval
-    return steps[shown], middle, middle - half, middle + half
-
-
-def _category(name: str, tags: dict[str, list[str]]) -> layout_pb2.Category:
-    def margin(title: str, arms: dict[str, list[str]]) -> layout_pb2.Chart:
-        series = [
-            layout_pb2.MarginChartContent.Series(value=mean, lower=lower, upper=upper)
-            for mean, lower, upper in arms.values()
-        ]
-        return layout_pb2.Chart(title=title, margin=layout_pb2.MarginChartContent(series=series))
-
-    charts = [margin(f"{name}, every arm", tags)]
-    charts += [margin(f"{name}, {arm}", {arm: own}) for arm, own in tags.items()]
-    return layout_pb2.Category(title=name, chart=charts)

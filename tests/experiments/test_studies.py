@@ -1,7 +1,6 @@
 """Every study in its short form, from the command line, disturbed and undisturbed."""
 
 import json
-import os
 import re
 import signal
 import time
@@ -23,22 +22,6 @@ Run = Callable[[str], Any]
 def results(place: Path) -> dict[str, float]:
     """The finished trials, and when each was written."""
     return {p.parent.name: p.stat().st_mtime_ns for p in place.glob("trials/*/result.json")}
-
-
-def alive(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    for _ in range(1200):
-        if true():
-            return
-        time.sleep(0.05)
-    raise AssertionError("a minute went by")
 
 
 def wait_for(count: int, place: Path, command: Any) -> dict[str, float]:
@@ -142,26 +125,6 @@ def test_a_pasted_configuration_gives_the_same_bits(
     ended = start("fit", "--config", folder / "config.yaml", "--trainer.logger", "false").end()
     assert ended.status == 0, ended.err
     assert f"equals {folder / 'result.json'} to the last bit" in ended.out
-
-
-def test_a_kill_loses_nothing_that_was_finished(fast: Run, start: Begin, tmp_path: Path) -> None:
-    place = tmp_path / "xor-fast"
-    command = start("run", "xor", "--fast", "--logs", tmp_path)
-    wait_for(4, place, command)
-    command.process.kill()  # the parent alone: its workers must follow
-    command.end()
-    wait_until(lambda: not alive(command.process.pid))
-    kept = results(place)
-
-    again = start("run", "xor", "--fast", "--logs", tmp_path).end()
-    assert again.status == 0, again.err
-    after = results(place)
-    assert kept.items() <= after.items() and len(after) > len(kept)
-    undisturbed = fast("xor")
-    assert again.findings == undisturbed.ended.findings.replace(
-        str(undisturbed.logs), str(tmp_path)
-    )
-    assert after.keys() == results(undisturbed.place).keys()
 
 
 def test_ctrl_c_ends_with_one_line(start: Begin, tmp_path: Path) -> None:
