@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack, _pop_mode_temporarily
 
+from manual_bp.by_hand import by_hand
 from manual_bp.explain.compare import largest
 from manual_bp.explain.direct import direct_calls
 from manual_bp.explain.explanation import Explanation, Operation, Update
@@ -66,9 +68,9 @@ def explain(
         (0.5, 1.95)
     """
     _refuse(model, loss, optimizer)
-    with _as_it_was(model):
+    with _outside_of_by_hand(), _as_it_was(model):
         manual = _Run(model, inputs, target, loss, optimizer, named, manual=True)
-    with _as_it_was(model):
+    with _outside_of_by_hand(), _as_it_was(model):
         native = _Run(model, inputs, target, loss, optimizer, named, manual=False)
     notes = _compare(manual, native)
     ours, theirs = (run.take_step(manual.gradients) for run in (manual, native))
@@ -307,6 +309,17 @@ def _as_it_was(model: nn.Module) -> Iterator[None]:
             yield
     finally:
         random.setstate(state)
+
+
+@contextmanager
+def _outside_of_by_hand() -> Iterator[None]:
+    """Leave the ``by_hand()`` that the caller may be in: the recorder decides what is by hand."""
+    with ExitStack() as stack:
+        while modes := _get_current_function_mode_stack():
+            if not isinstance(modes[-1], by_hand):
+                break
+            stack.enter_context(_pop_mode_temporarily())
+        yield
 
 
 def _cause(error: Exception) -> str:

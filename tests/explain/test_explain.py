@@ -178,6 +178,16 @@ def test_a_wrong_gradient_is_seen_where_it_is() -> None:
     assert x.error is not None and x.error > 1e-6  # what leaves is not
 
 
+def test_inside_by_hand_it_still_compares_with_autograd() -> None:
+    model, inputs, target, loss = made(mlp)
+    wrong = manual_bp.register(F.gelu, lambda x, approximate="none": x * x.detach())
+    with wrong, manual_bp.by_hand(), manual_bp.by_hand(only="linear"):
+        step = explain(model, *inputs, target=target, loss=loss)
+        y = F.gelu(torch.ones(2, requires_grad=True))
+    assert step.error is not None and step.error > 1e-3
+    assert y.tolist() == [1.0, 1.0]  # and the caller is in by_hand() as before
+
+
 def test_a_composed_operation_is_told_once() -> None:
     torch.manual_seed(0)
     attention = nn.MultiheadAttention(8, 2, batch_first=True).double()

@@ -240,7 +240,7 @@ def _latex_core(token: Token) -> str:
             ">=": r"\ge",
             "!=": r"\ne",
             "*": r"\cdot",
-            "...": r"\dots",
+            "...": r"\ldots",
             "√": r"\surd ",
         }
         return names.get(text, {"{": r"\{", "}": r"\}", "%": r"\%"}.get(text, text))

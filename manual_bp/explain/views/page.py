@@ -7,6 +7,7 @@ set by themselves), drawing and stepping are inside.
 from __future__ import annotations
 
 import json
+import re
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -137,5 +138,11 @@ def _formulas(o: Operation, precision: int) -> dict[str, Any]:
         "forward": [mathml(line) for line in lines.forward],
         "backward": [mathml(line) for line in lines.backward],
         "places": lines.places,
-        "symbols": {name: mathml(name) for name in sorted(names)},
+        "symbols": {name: _symbol(name) for name in sorted(names)},
     }
+
+
+def _symbol(name: str) -> str:
+    """A letter of a formula as mathematics; a name that is a word as it is: running_mean."""
+    is_letter = re.fullmatch(r"(?:[∂\w]+/)?[d∂]?(?:[A-Za-z]\d*|[A-Za-z]+)'?(?:_\w)?", name)
+    return mathml(name) if is_letter else f"<code>{escape(name)}</code>"

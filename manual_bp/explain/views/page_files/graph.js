@@ -97,7 +97,7 @@ function draw() {
     }
     el("rect", { class: "box", width: BOX.w, height: BOX.h, rx: 8 }, g);
     const name = nameOf(item);
-    const kind = item.path ? [short(kindOf(item), 9), `${item.ops.length} steps`].filter(Boolean).join(", ") : kindOf(item);
+    const kind = item.path ? kindOf(item) || `${item.ops.length} steps` : kindOf(item);
     if (name === kind) {
       el("text", { x: BOX.w / 2, y: 30 }, g, short(name, 16));
     } else {
