@@ -170,6 +170,7 @@ COMBINATIONS = Spec(
     manual=combinations,
     native=torch.combinations,
     samples=_combination_samples,
+    skip=("large",),  # of N numbers come N^2 / 2 pairs
     compiles=False,  # how many are chosen is not known in advance
 )
 KRON = Spec(
