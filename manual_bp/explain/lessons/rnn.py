@@ -25,8 +25,8 @@ class Unrolled(nn.Module):
         nn.init.constant_(self.state.weight, 0.9)
         nn.init.constant_(self.input.weight, 0.8)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map a sequence (T, 1, 1) to (1, 1)."""
+    def forward(self, *x: Tensor) -> Tensor:
+        """Map a sequence of (1, 1), one for each step, to (1, 1)."""
         h = torch.zeros(1, 1, dtype=torch.float64)
         for x_t in x:
             h = torch.tanh(self.state(h) + self.input(x_t))
@@ -35,9 +35,9 @@ class Unrolled(nn.Module):
 
 def build() -> Setup:
     """Four steps; what matters comes in the first, and is asked for after the last."""
-    x = torch.tensor(INPUTS, dtype=torch.float64).view(-1, 1, 1)
+    x = tuple(torch.full((1, 1), value, dtype=torch.float64) for value in INPUTS)
     t = torch.full((1, 1), TARGET, dtype=torch.float64)
-    return Setup(Unrolled(), (x,), t, optimizer=lambda w: torch.optim.SGD(w, lr=0.5))
+    return Setup(Unrolled(), x, t, optimizer=lambda w: torch.optim.SGD(w, lr=0.5))
 
 
 def tell(step: Explanation) -> Iterator[str | Table]:
