@@ -105,7 +105,7 @@ def _lessons(folder: Path) -> None:
         "Lessons",
         "Each asks a question first, and answers it with numbers that were computed while this "
         "page was built. In a terminal, or as a page that one can step through: "
-        "`python -m manual_bp explain NAME --view html`.",
+        "`python -m manual_bp explain NAME --out NAME.html`.",
         LESSONS,
     )
 

@@ -30,7 +30,7 @@ manual_bp.explain.Setup, or (model, inputs, target).
 examples:
   python -m manual_bp explain                      the lessons
   python -m manual_bp explain xor
-  python -m manual_bp explain xor --out xor.html
+  python -m manual_bp explain xor --out xor.html   a page to step through in a browser
   python -m manual_bp explain nets.py:tiny --only encoder.layer1
   python -m manual_bp explain my_package.nets:tiny --view markdown --precision 3
 
@@ -111,8 +111,8 @@ def _view(options: argparse.Namespace) -> str:
     view: str = options.view or (ending if options.out else "terminal")
     if options.out and view == "terminal":
         view = "text"
-    if view == "html" and not options.out:
-        raise Refused("a page is written to a file: add --out page.html")
+    if view == "html" and not options.out and sys.stdout.isatty():
+        raise Refused("a page is for a browser, not for a terminal: add --out page.html")
     return view
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -204,7 +205,6 @@ def test_command_line(nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["NETS:tiny", "--only", "3"], "no operation stands in a layer '3'"),
         (["NETS:tiny", "--out", "step.pdf"], "tells no view"),
         (["NETS:tiny", "--out", "/no/such/place/step.md"], "cannot be written"),
-        (["NETS:tiny", "--view", "html"], "--out page.html"),
         (["NETS:tiny", "--view", "video"], "invalid choice"),
         (["NETS:tiny", "--precision", "0"], "digits from 1 to 17"),
     ],
@@ -217,3 +217,15 @@ def test_bad_input_is_refused_in_a_sentence(
     assert message in err
     assert err.count("\n") == 1
     assert not out
+
+
+def test_a_page_is_not_for_a_terminal(
+    nets: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["explain", f"{nets}:tiny", "--view", "html"]) == 0  # a pipe takes it
+    assert capsys.readouterr().out.startswith("<!doctype html>")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["explain", f"{nets}:tiny", "--view", "html"]) == 2
+    assert "--out page.html" in capsys.readouterr().err
+    assert main(["explain", f"{nets}:tiny"]) == 0  # and the terminal has its own
+    assert "forward" in capsys.readouterr().out
