@@ -58,3 +58,20 @@ def test_forms_of_the_weight_gradient_agree(
         forms.append(convolution._by_products)
     for form in forms:
         torch.testing.assert_close(form(x, grad_y, geometry), expected, rtol=1e-10, atol=1e-12)
+
+
+def test_a_single_place_compiles_in_a_layout_of_its_own() -> None:
+    """What follows reads the gradient as channels last, which a 1 x 1 output may be or not."""
+    torch.manual_seed(0)
+    x = torch.randn(3, 8, 2, 2, dtype=torch.float64).requires_grad_()
+    weight = torch.randn(10, 8, 2, 2, dtype=torch.float64)
+
+    def f(x: torch.Tensor) -> torch.Tensor:
+        y = F.linear(x.permute(0, 2, 3, 1), weight[:8, :, 0, 0])
+        y = F.conv2d(y.permute(0, 3, 1, 2), weight, stride=2)
+        return (y * y).sum((2, 3)).sin()
+
+    torch._dynamo.reset()
+    compiled = torch.compile(f, fullgraph=True, backend="aot_eager")
+    found, expected = (torch.autograd.grad(g(x).sum(), x) for g in (compiled, f))
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)

@@ -136,7 +136,12 @@ def input_gradient(grad_y: Tensor, weight: Tensor, sizes: Places, g: Geometry) -
         for size, places, k, s, e, d in zip(sizes, grad_y.shape[2:], *g[:4], strict=True)
     ]
     transposed = TRANSPOSED[len(sizes)]
-    return transposed(grad_y, weight, None, g.stride, g.padding, unseen, g.groups, g.dilation)
+    grad_x = transposed(grad_y, weight, None, g.stride, g.padding, unseen, g.groups, g.dilation)
+    if torch.compiler.is_compiling() and all(places == 1 for places in grad_y.shape[2:]):
+        # Of a single place one cannot tell if channels come first or last in memory: the compiler
+        # takes the result for the other one than the kernel makes of it.
+        grad_x = grad_x.contiguous()
+    return grad_x
 
 
 def weight_gradient(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
