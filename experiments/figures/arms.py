@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from experiments.agreement import LIMIT, Pair
 from experiments.figures import style
@@ -50,6 +51,7 @@ def curves(
             middle = y.mean(0)
         axes.plot(x, middle, color=colour, label=arm)
         axes.fill_between(x, y.min(0), y.max(0), color=colour, alpha=0.13, linewidth=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     style.legend(axes, columns=columns)
     return figure
 

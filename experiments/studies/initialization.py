@@ -189,7 +189,7 @@ def _trained(final: Sequence[Result], best: dict[str, float]) -> Table:
                 arm if isinstance(rule, str) else f"{arm} (std {rule:g})",
                 f"{best[arm]:g}",
                 f"{np.mean(signal):.1e}" if signal else "no signal",
-                plus_minus([late_loss(r) for r in own], ".2f"),
+                _loss([late_loss(r) for r in own]),
                 plus_minus([r.metrics["test/accuracy"] for r in own], ".1f", scale=100) + " %",
             )
         )
@@ -201,6 +201,10 @@ def _trained(final: Sequence[Result], best: dict[str, float]) -> Table:
         "deviation of the last hidden layer's outputs over the first's, before the first step. "
         f"Training loss: mean of the last tenth; chance is {CHANCE:.2f}.",
     )
+
+
+def _loss(losses: Sequence[float]) -> str:
+    return plus_minus(losses, ".2f") if np.isfinite(losses).all() else "diverged"
 
 
 def _first(first: Sequence[Result]) -> Table:
