@@ -67,6 +67,7 @@ def explain(
         >>> step.update("weight").gradient.item(), round(step.update("weight").after.item(), 4)
         (0.5, 1.95)
     """
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     _refuse(model, loss, optimizer)
     with _outside_of_by_hand(), _as_it_was(model):
         manual = _Run(model, inputs, target, loss, optimizer, named, manual=True)
@@ -124,6 +125,12 @@ class _Run:
                 ) from error
             self.recorder.standing_in("loss", _loss_name(loss))
             self.loss = _loss_of(output, target, loss)
+        self.recorder.inside = True  # checkpoints that run forward again are told nothing of
+        if not self.recorder.operations:
+            raise ValueError(
+                f"{type(model).__name__} makes no torch call that could be seen; of a scripted "
+                "module, explain the one that it was made from"
+            )
         if not self.loss.requires_grad:
             raise ValueError(
                 f"the loss of {type(model).__name__} depends on nothing that requires a gradient"

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import manual_bp
 from manual_bp.explain import Explanation, explain
@@ -297,6 +298,21 @@ def test_in_place_detached_frozen_and_unused() -> None:
     assert step.update("a.weight").gradient is not None
 
 
+def test_a_checkpoint_is_told_once() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+
+        def forward(self, x: Tensor) -> Tensor:
+            return checkpoint(self.layers, x, use_reentrant=False)
+
+    torch.manual_seed(0)
+    step = explain(Net().double(), torch.randn(2, 3).double(), target=torch.randn(2, 3).double())
+    assert [o.name for o in step] == ["linear", "tanh", "mse_loss"]
+    assert step.error is not None and step.error < RTOL and not step.notes
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -316,6 +332,11 @@ def test_in_place_detached_frozen_and_unused() -> None:
             lambda: explain(nn.Linear(2, 1), torch.ones(3, 2), loss=lambda y: 3.0),
             ValueError,
             "one number, got float",
+        ),
+        (
+            lambda: explain(nn.Identity(), torch.ones((), requires_grad=True)),
+            ValueError,
+            "no torch call that could be seen",
         ),
         (
             lambda: explain(
