@@ -225,6 +225,19 @@ def gradient_ends_at_an_argmax() -> Any:
     return _given(model, *_data())
 
 
+@_plant("detached", "", "detach", "table.weight gets no gradient")
+def detached_in_a_loop_over_steps() -> Any:
+    def forward(m: Any, x: Tensor) -> Tensor:
+        total = torch.zeros(16, 6)
+        for step in m.table(x.T).type(torch.float32):
+            total = total + step.detach()
+        return m.head(total)
+
+    model: Any = Model(forward, table=nn.Embedding(10, 6), head=nn.Linear(6, 4))
+    tokens = torch.randint(10, (16, 5))
+    return model, (tokens,), {"target": torch.randint(4, (16,))}
+
+
 @_plant("under no_grad", "body", "linear")
 def features_under_no_grad() -> Any:
     def forward(m: Any, x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """What is wrong with a network's gradients: the detectors behind :func:`manual_bp.diagnose`.
 
 =================  ==========================================================================
-``watch``          sees one step: every call of torch, every gradient that passes
+``watch``          sees one step: every ``call`` of torch, every gradient that passes
 ``nonfinite``      the first NaN or infinity, forward or backward; ``domains`` says why
 ``reach``          parameters without a gradient; ``zero``: with one that is exactly zero
 ``units``          dead, saturated and symmetric units

@@ -7,9 +7,10 @@ from functools import cached_property
 
 from torch import Tensor, nn
 
+from manual_bp.explain.diagnosis.call import Call
 from manual_bp.explain.diagnosis.steps import Step
 from manual_bp.explain.diagnosis.summary import Summary
-from manual_bp.explain.diagnosis.watch import Call, Watch
+from manual_bp.explain.diagnosis.watch import Watch
 
 __all__ = ["Case"]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from manual_bp.explain.diagnosis.call import Call
 from manual_bp.explain.diagnosis.summary import number
-from manual_bp.explain.diagnosis.watch import Call
 
 if TYPE_CHECKING:
     from manual_bp.explain.diagnosis.case import Case

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from manual_bp.explain.diagnosis.call import Call
 from manual_bp.explain.diagnosis.case import Case
 from manual_bp.explain.diagnosis.finding import Finding
 from manual_bp.explain.diagnosis.reach import shortened
 from manual_bp.explain.diagnosis.summary import Summary, number, summarize
-from manual_bp.explain.diagnosis.watch import Call
 
 __all__ = ["EXPLODED", "EXPLODED_TIME", "GROWN", "VANISHED", "exploding", "vanishing"]
 

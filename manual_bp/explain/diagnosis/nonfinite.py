@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import torch
 from torch.utils._pytree import tree_leaves
 
+from manual_bp.explain.diagnosis.call import Call, Key, Passage
 from manual_bp.explain.diagnosis.case import Case
 from manual_bp.explain.diagnosis.domains import why
 from manual_bp.explain.diagnosis.finding import Finding
 from manual_bp.explain.diagnosis.reach import shortened
 from manual_bp.explain.diagnosis.summary import Summary, number, summarize
-from manual_bp.explain.diagnosis.watch import Call, Key, Passage
 
 __all__ = ["is_finite", "not_finite"]
 

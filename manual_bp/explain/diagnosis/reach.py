@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from manual_bp.explain.diagnosis.call import Call
 from manual_bp.explain.diagnosis.case import Case
 from manual_bp.explain.diagnosis.finding import Finding
-from manual_bp.explain.diagnosis.watch import Call
 
 __all__ = ["no_gradient", "shortened"]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from manual_bp.explain.diagnosis.call import Call
 from manual_bp.explain.diagnosis.case import Case
 from manual_bp.explain.diagnosis.finding import Finding
 from manual_bp.explain.diagnosis.summary import number
-from manual_bp.explain.diagnosis.watch import Call
 
 __all__ = ["DEAD_SHARE", "SATURATED", "SATURATED_SHARE", "dead", "saturated", "symmetric"]
 

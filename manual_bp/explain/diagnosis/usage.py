@@ -8,10 +8,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from manual_bp.explain.diagnosis.call import Call
 from manual_bp.explain.diagnosis.case import Case
 from manual_bp.explain.diagnosis.finding import Finding
 from manual_bp.explain.diagnosis.summary import number, summarize
-from manual_bp.explain.diagnosis.watch import Call
 
 __all__ = ["CONSTANT_SHARE", "INPUT_RMS", "constant", "inputs", "padding", "softmax_twice"]
 

@@ -1,17 +1,16 @@
 """What a step of a network does, seen from outside: every call of torch, and every gradient.
 
 :class:`Watch` is entered around the forward pass and the loss. It sees the calls of torch that
-the model makes, as ``by_hand()`` does, and keeps a summary of every tensor, not its numbers; so a
-network of any size can be watched. :meth:`Watch.follow` then puts a hook on every node of the
-backward graph. :func:`manual_bp.explain` records under ``by_hand()`` and keeps all numbers; here
-the step runs on whatever gradients the user's own would run on, and also what has no gradient is
-seen: ``detach()``, an argmax, a block under ``no_grad()``.
+the model makes, as ``by_hand()`` does. It keeps a summary of every tensor, and the tensors
+themselves as long as it lives, but copies none. :meth:`Watch.follow` then puts a hook on every
+node of the backward graph. :func:`manual_bp.explain` records under ``by_hand()`` and copies all
+numbers; here the step runs on whatever gradients the user's own would run on, and also what has no
+gradient is seen: ``detach()``, an argmax, a block under ``no_grad()``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
@@ -25,14 +24,12 @@ from torch.overrides import (
 )
 from torch.utils._pytree import tree_leaves
 
+from manual_bp.explain.diagnosis.call import Call, Key, Passage
 from manual_bp.explain.diagnosis.summary import Summary, summarize
 from manual_bp.layers import SPECS
 from manual_bp.spec import Spec
 
-__all__ = ["Call", "Key", "Passage", "Watch"]
-
-Key = tuple[int, int]
-"""A tensor and its version: an operation in place makes a new one of the same tensor."""
+__all__ = ["Watch"]
 
 _SPECS: dict[Callable[..., Any], Spec] = {f: spec for spec in SPECS for f in spec.replaced}
 
@@ -42,89 +39,13 @@ for _spec in SPECS:
 
 # Asked of a tensor, not computed from its numbers.
 _QUESTIONS = frozenset(
-    "__get__ __repr__ __format__ __len__ __hash__ __iter__ shape size dim numel element_size stride"
+    "__get__ __repr__ __format__ __len__ __hash__ shape size dim numel element_size stride"
     " requires_grad requires_grad_ is_leaf grad_fn grad dtype device layout ndim _version data_ptr"
     " is_contiguous is_floating_point is_complex is_nonzero storage_offset untyped_storage"
     " register_hook retain_grad backward is_sparse is_cuda names __dir__ __reduce_ex__"
     " is_quantized is_mps is_nested _is_view output_nr _base volatile itemsize nbytes"
-    " __deepcopy__ is_inference is_same_size get_device is_shared is_pinned type".split()
+    " __deepcopy__ is_inference is_same_size get_device is_shared is_pinned".split()
 )
-
-
-@dataclass
-class Passage:
-    """What one node of the backward graph received and passed on.
-
-    Attributes:
-        node: The node.
-        call: The call that made the node; None where it is not known.
-        arriving: Summaries of dL/d(outputs).
-        leaving: Summaries of dL/d(inputs), None where no gradient was asked for or given.
-    """
-
-    node: Any
-    call: Call | None
-    arriving: list[Summary | None]
-    leaving: list[Summary | None]
-
-
-@dataclass
-class Call:
-    """One call of a torch function.
-
-    Attributes:
-        index: Its place in the forward pass, from 0.
-        name: torch's name of the function.
-        module: Path of the module that made the call; "" is the model itself.
-        spec: What manual_bp says of the function; None where it is not written by hand.
-        args: Positional and keyword arguments, as they were.
-        inputs: Its tensors, by key.
-        outputs: What it made, by key.
-        grad_enabled: Whether gradients were on.
-        wanted: Whether a gradient was wanted for an input.
-        summaries: Of inputs and outputs, as they were at the call.
-        nodes: The nodes of the backward graph that it made.
-        passages: What went through them, in the order of the backward pass.
-    """
-
-    index: int
-    name: str
-    module: str
-    spec: Spec | None
-    args: tuple[tuple[Any, ...], dict[str, Any]]
-    inputs: dict[Key, Tensor]
-    outputs: dict[Key, Tensor]
-    grad_enabled: bool
-    wanted: bool
-    summaries: dict[Key, Summary]
-    nodes: list[Any] = field(default_factory=list)
-    passages: list[Passage] = field(default_factory=list)
-
-    @property
-    def title(self) -> str:
-        """Where and what: ``layers.2: relu``."""
-        return f"{self.module}: {self.name}" if self.module else self.name
-
-    @property
-    def output(self) -> Summary | None:
-        """Summary of the first output."""
-        return next((self.summaries[key] for key in self.outputs), None)
-
-    @property
-    def arriving(self) -> Summary | None:
-        """Summary of the gradient that arrives at the first output."""
-        if not self.outputs or not self.passages:
-            return None
-        first = next(iter(self.outputs.values()))
-        for passage in self.passages:
-            if passage.node is first.grad_fn and len(passage.arriving) > first.output_nr:
-                return passage.arriving[first.output_nr]
-        return self.passages[0].arriving[0]
-
-    def argument(self, position: int, name: str, default: Any = None) -> Any:
-        """One of the arguments, by position or by name."""
-        args, kwargs = self.args
-        return args[position] if len(args) > position else kwargs.get(name, default)
 
 
 class Watch(TorchFunctionMode):
@@ -209,6 +130,8 @@ class Watch(TorchFunctionMode):
             name = getattr(getattr(func, "__self__", None), "__name__", name)
         if name in _QUESTIONS or self._busy:
             return func(*args, **kwargs)
+        if name == "__iter__" and args[0].dim():  # it hands out views one by one, unseen
+            return iter(self.__torch_function__(torch.unbind, types, (args[0],)))
         self._busy = True  # entered a second time where the model runs itself by_hand()
         try:
             return self._record(name, func, args, kwargs)

@@ -7,11 +7,11 @@ from typing import Any
 
 from torch import nn
 
+from manual_bp.explain.diagnosis.call import Call, Passage
 from manual_bp.explain.diagnosis.case import Case
 from manual_bp.explain.diagnosis.finding import Finding
 from manual_bp.explain.diagnosis.reach import shortened
 from manual_bp.explain.diagnosis.summary import Summary
-from manual_bp.explain.diagnosis.watch import Call, Passage
 
 __all__ = ["zero_gradient"]
 
