@@ -32,7 +32,8 @@ function numbers(t, here = null) {
 }
 
 function picture(t, d, largest, here) {
-  const columns = d === 1 ? Math.min(t.shape[0], 32) : t.shape[d - 1];
+  let columns = d === 1 ? Math.min(t.shape[0], 32) : t.shape[d - 1];
+  for (let axis = d - 2; axis > 0 && columns * t.shape[axis] <= 40; axis--) columns *= t.shape[axis];
   const marked = here ? here.reduce((k, i, axis) => k * t.shape[axis] + i, 0) : -1;
   return `<canvas role="img" data-here="${marked}" data-shape="${t.shape.join(" ")}" data-columns="${columns}" data-largest="${largest}" data-values="${flat(t.values).map((v) => (finite(v) ? Number(v.toPrecision(step.precision)) : v)).join(" ")}" aria-label="${escapeHtml(shape(t))} numbers from ${num(t.min)} to ${num(t.max)}"></canvas><details class="all"><summary>numbers</summary></details>`;
 }
