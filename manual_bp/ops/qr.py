@@ -12,12 +12,12 @@ change::
     Q^H dA R^-1 = W + dR R^-1 = (antisymmetric) + (upper)
 
 so below the diagonal the left side is W's, and W has no other numbers. What of dA R^-1 lies
-outside of Q's columns is dQ's alone. Read backwards, with M = R dL/dR^H - dL/dQ^H Q, of which the
-lower triangle counts::
+outside of Q's columns is dQ's alone. Read backwards, with N = Q^H dL/dQ and G = R dL/dR^H::
 
-    dL/dA = (dL/dQ + Q (tril(M) + tril(M, -1)^H)) R^-H               (m, n)
+    dL/dA = Q dL/dR + ((1 - Q Q^H) dL/dQ + Q tril(K)) R^-H           (m, n)
+            K = N - N^H + G - G^H, of whose diagonal half counts
 
-its diagonal real. Where A = [A1 A2] is wider, Q is made of A1 alone. What is over is R2 = Q^H A2,
+R's own gradient goes to A as if Q were fixed; what the turning of Q gives comes below the diagonal. Where A = [A1 A2] is wider, Q is made of A1 alone. What is over is R2 = Q^H A2,
 of which dR2 = Q^H dA2 - W R2, so that::
 
     dL/dA2 = Q dL/dR2,     and to dL/dQ comes -dL/dA2 R2^H
@@ -83,12 +83,13 @@ class QRFunction(Function):
         R1, R2, gR1, gR2 = R[..., :k], R[..., k:], grad_R[..., :k], grad_R[..., k:]
         grad_A2 = Q @ gR2
         grad_Q = grad_Q - grad_A2 @ R2.mH
-        M = R1 @ gR1.mH - grad_Q.mH @ Q
-        lower = M.tril() + M.tril(-1)
-        symmetric = 0.5 * (lower + lower.mH)
-        grad_A1 = torch.linalg.solve_triangular(
-            R1.mH, grad_Q + Q @ symmetric, upper=False, left=False
-        )
+        N, G = Q.mH @ grad_Q, R1 @ gR1.mH
+        K = N - N.mH + G - G.mH
+        turned = Q @ (0.5 * (K.tril() + K.tril(-1)))
+        if ctx.is_tall:
+            turned = turned + grad_Q - Q @ N
+        # What comes by R goes round R^-H, which would blow up its rounding.
+        grad_A1 = Q @ gR1 + torch.linalg.solve_triangular(R1.mH, turned, upper=False, left=False)
         return torch.cat([grad_A1, grad_A2], -1), None
 
 
