@@ -17,8 +17,11 @@ outside of Q's columns is dQ's alone. Read backwards, with N = Q^H dL/dQ and G =
     dL/dA = Q dL/dR + ((1 - Q Q^H) dL/dQ + Q tril(K)) R^-H           (m, n)
             K = N - N^H + G - G^H, of whose diagonal half counts
 
-R's own gradient goes to A as if Q were fixed; what the turning of Q gives comes below the diagonal. Where A = [A1 A2] is wider, Q is made of A1 alone. What is over is R2 = Q^H A2,
-of which dR2 = Q^H dA2 - W R2, so that::
+R's own gradient goes to A as if Q were fixed; what the turning of Q gives comes below the
+diagonal.
+
+Where A = [A1 A2] is wider, Q is made of A1 alone. What is over is R2 = Q^H A2, of which
+dR2 = Q^H dA2 - W R2, so that::
 
     dL/dA2 = Q dL/dR2,     and to dL/dQ comes -dL/dA2 R2^H
 
