@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.layers.convolution import conv1d
+from manual_bp.layers.pad import pad as constant_pad
 from manual_bp.ops.permute import permute
 from manual_bp.spec import Draw, Sample, Spec, sample
 
@@ -49,7 +50,10 @@ def conv_tbc(input: Tensor, weight: Tensor, bias: Tensor, pad: int = 0) -> Tenso
     channels = tuple(weight.shape[1:]) == (*input.shape[2:], *bias.shape)
     if input.dim() != 3 or weight.dim() != 3 or bias.dim() != 1 or not channels:
         return torch.conv_tbc(input, weight, bias, pad)  # which says what does not fit
-    y = conv1d(permute(input, 1, 2, 0), permute(weight, 2, 1, 0), bias, padding=pad)
+    x = permute(input, 1, 2, 0)
+    if not len(input):  # a convolution refuses what has no length, also where padding gives it one
+        x, pad = constant_pad(x, [pad, pad]), 0
+    y = conv1d(x, permute(weight, 2, 1, 0), bias, padding=pad)
     return permute(y, 2, 0, 1)
 
 

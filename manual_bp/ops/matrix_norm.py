@@ -77,6 +77,8 @@ def matrix_norm(
         return vector_norm(input, 2, axes, keepdim, dtype=dtype)
     A = input if dtype is None else to(input, dtype)
     row, column = axes
+    if not input.numel() and ord in (1, 2, math.inf) and not _has_candidates(input, ord, axes):
+        return torch.linalg.matrix_norm(input, ord, dim, keepdim, dtype=dtype)  # a constant 0
     if ord in ("nuc", 2, -2):
         s = svdvals(movedim(A, (row, column), (-2, -1)))
         y = sum(s, -1) if ord == "nuc" else (amax if ord > 0 else amin)(s, -1)
@@ -88,6 +90,12 @@ def matrix_norm(
         for axis in sorted(axes):
             y = unsqueeze(y, axis)
     return y
+
+
+def _has_candidates(A: Tensor, ord: float, axes: list[int]) -> bool:
+    """Whether there is a singular value, a column or a row to be the largest."""
+    rows, columns = (A.shape[axis] for axis in axes)
+    return bool({1: columns, math.inf: rows, 2: min(rows, columns)}[ord])
 
 
 def norm(
