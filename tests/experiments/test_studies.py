@@ -128,17 +128,19 @@ def test_a_pasted_configuration_gives_the_same_bits(
 
 
 def test_ctrl_c_ends_with_one_line(start: Begin, tmp_path: Path) -> None:
-    command = start("run", "xor", "--fast", "--logs", tmp_path)
-    kept = wait_for(3, tmp_path / "xor-fast", command)
+    # Seven trials of a second or two: long enough for the signal to find some of them under way.
+    command = start("run", "activations", "--fast", "--jobs", 1, "--logs", tmp_path)
+    kept = wait_for(1, tmp_path / "activations-fast", command)
     command.signal(signal.SIGINT)
     ended = command.end()
     assert ended.status == 130
     assert re.fullmatch(
         r"experiments: Stopped\. \d+ of these \d+ trials are done and kept; to go on: "
-        rf"python -m experiments run xor --fast --logs {re.escape(str(tmp_path))}\n",
+        r"python -m experiments run activations --fast --jobs 1 "
+        rf"--logs {re.escape(str(tmp_path))}\n",
         ended.err,
     ), ended.err
-    assert kept.items() <= results(tmp_path / "xor-fast").items()
+    assert kept.items() <= results(tmp_path / "activations-fast").items()
 
 
 def test_one_kind_of_gradients_compares_nothing(start: Begin, tmp_path: Path) -> None:

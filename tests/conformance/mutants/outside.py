@@ -105,7 +105,7 @@ class SquareFloat32(Function):
 
 class Statistics(NamedTuple):
     mean: Tensor
-    count: int
+    size: int
     nothing: None
 
 
