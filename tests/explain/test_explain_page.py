@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from manual_bp.explain import Explanation, explain
+from manual_bp.explain.lessons import LESSONS
 from manual_bp.explain.views import render
 
 from .networks import gpt, made
@@ -57,7 +58,8 @@ def browser() -> Iterator[Any]:
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, dict[str, Any]]]:
     folder, found = tmp_path_factory.mktemp("pages"), {}
-    for name, step in {"xor": _xor(), "gpt": _gpt()}.items():
+    steps = {"xor": _xor(), "gpt": _gpt(), "long name": LESSONS["xor"].explain()}
+    for name, step in steps.items():
         path = folder / f"{name}.html"
         step.save(path)
         found[name] = path, json.loads(render(step, "json"))
@@ -188,7 +190,7 @@ def test_a_deep_network_folds_and_opens(browser: Any, written: Any) -> None:
     assert not opened.said
 
 
-@pytest.mark.parametrize("name", ["xor", "gpt"])
+@pytest.mark.parametrize("name", ["xor", "gpt", "long name"])
 def test_it_fits_a_phone_in_the_dark(name: str, browser: Any, written: Any) -> None:
     path, _ = written[name]
     opened = Opened(browser, path, width=375, scheme="dark")

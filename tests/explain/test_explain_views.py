@@ -67,6 +67,17 @@ def test_lines_end_in_the_number_that_was_recorded(deep: Explanation) -> None:
     assert seen > 40
 
 
+def test_a_long_sum_shows_its_largest_terms() -> None:
+    """The numbers that make it, not the zeros that a ReLU puts first."""
+    model = nn.Sequential(nn.Conv1d(1, 1, 1), nn.ReLU()).double()
+    nn.init.ones_(model[0].weight)
+    nn.init.zeros_(model[0].bias)
+    x = torch.tensor([[[-1.0] * 6 + [2.0, 3.0]]], dtype=torch.float64)
+    convolution, *_ = explain(model, x, loss=lambda y: y.square().sum())
+    db = worked(convolution).backward[-1]
+    assert db == "db[0] = 0 + 0 + 0 + 4 + 6 + ... (8 terms) = 10"
+
+
 def test_a_large_tensor_is_told_by_its_range_and_a_deep_model_folds(deep: Explanation) -> None:
     shown = render(deep, "text", precision=3)
     assert "11 x 8, norm " in shown

@@ -37,8 +37,7 @@ def convolution(example: Example) -> Worked:
         sums = example.products(blames[:, at[0]].flatten(), patches[:, k].flatten())
         lines.backward.append(f"{name_at('dW', at)} = {sums} = {example.bare(w.gradient[at])}")
     if b is not None and b.gradient is not None:
-        terms = blames[:, c].flatten()
-        sums = example.joined([example.show(v) for v in terms], len(terms))
+        sums = example.sums(blames[:, c].flatten())
         lines.backward.append(f"db[{c}] = {sums} = {example.bare(b.gradient[c])}")
     return lines
 

@@ -19,6 +19,6 @@ def embedding(example: Example) -> Worked:
         return lines
     row, j = strongest(w.gradient)
     blames = example.y.gradient[index.value == row][:, j]
-    sums = example.joined([example.show(v) for v in blames], len(blames))
+    sums = example.sums(blames)
     lines.backward.append(f"dW[{row}, {j}] = {sums} = {example.bare(w.gradient[row, j])}")
     return lines

@@ -72,14 +72,25 @@ class Example:
 
     def products(self, left: Tensor, right: Tensor) -> str:
         """The sum of the products of two vectors; of a long one its largest terms."""
-        largest = torch.nan_to_num(left * right).abs().topk(min(TERMS, len(left))).indices
-        terms = [f"{self.show(left[i])} * {self.show(right[i])}" for i in largest.sort().values]
-        return self.joined(terms, len(left))
+        largest = _largest(left * right)
+        return self.joined(
+            [f"{self.show(left[i])} * {self.show(right[i])}" for i in largest], len(left)
+        )
+
+    def sums(self, values: Tensor) -> str:
+        """The sum of a vector's numbers; of a long one its largest, in their order."""
+        return self.joined([self.show(values[i]) for i in _largest(values)], len(values))
 
     def joined(self, terms: Sequence[str], count: int) -> str:
         """Terms with their signs; what is left out is counted."""
         text = " + ".join(terms[:TERMS])
         return text if count <= TERMS else f"{text} + ... ({count} terms)"
+
+
+def _largest(values: Tensor) -> list[int]:
+    """Where the few largest magnitudes of a vector stand, from the front."""
+    largest = torch.nan_to_num(values).abs().topk(min(TERMS, len(values))).indices
+    return sorted(largest.tolist())
 
 
 def place_of(flat: int, shape: Sequence[int]) -> Place:

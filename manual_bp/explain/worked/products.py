@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from manual_bp.explain.worked.example import TERMS, Example, Place, Worked, name_at, strongest
+from manual_bp.explain.worked.example import Example, Place, Worked, name_at, strongest
 
 __all__ = ["linear", "matmul"]
 
@@ -35,7 +35,7 @@ def linear(example: Example) -> Worked:
         sums = example.products(blames[:, o], rows[:, i])
         lines.backward.append(f"dW[{o}, {i}] = {sums} = {example.bare(w.gradient[o, i])}")
     if b is not None and b.gradient is not None:
-        sums = example.joined([example.show(v) for v in blames[:TERMS, o]], len(blames))
+        sums = example.sums(blames[:, o])
         lines.backward.append(f"db[{o}] = {sums} = {example.bare(b.gradient[o])}")
     return lines
 
