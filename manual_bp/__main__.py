@@ -44,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         command, *rest = argv
         if command not in COMMANDS:
-            raise Refused(f"there is no command {command!r}; {_nearest(command, list(COMMANDS))}")
+            hint = _nearest(command, [*COMMANDS], f"known are {', '.join(COMMANDS)}")
+            raise Refused(f"there is no command {command!r}; {hint}")
         if command == "check":
             from manual_bp.conformance.cli import main as check
 
@@ -74,9 +75,9 @@ def _help() -> str:
     )
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
+def _nearest(name: str, known: Sequence[str], otherwise: str) -> str:
     near = difflib.get_close_matches(name, known, 1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return f"did you mean {near[0]!r}?" if near else otherwise
 
 
 class _Parser(argparse.ArgumentParser):
@@ -96,7 +97,8 @@ def _chosen(names: Sequence[str]) -> list[Spec]:
     known = {spec.name: spec for spec in SPECS}
     for name in names:
         if name not in known:
-            raise Refused(f"no layer or operation is called {name!r}; {_nearest(name, [*known])}")
+            hint = _nearest(name, [*known], "`python -m manual_bp list` shows all")
+            raise Refused(f"no layer or operation is called {name!r}; {hint}")
     return [known[name] for name in names] if names else list(SPECS)
 
 

@@ -76,7 +76,9 @@ def audit(output: Tensor | Iterable[Tensor]) -> Audit:
     Raises:
         TypeError: If ``output`` is not made of tensors.
     """
-    outputs = [output] if isinstance(output, Tensor) else list(output)
+    if isinstance(output, Tensor) or not isinstance(output, Iterable):
+        output = [output]
+    outputs = list(output)
     for tensor in outputs:
         if not isinstance(tensor, Tensor):
             raise TypeError(f"audit() takes a tensor or several, got {type(tensor).__name__}")

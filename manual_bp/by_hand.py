@@ -105,7 +105,7 @@ def _known(names: Iterable[str]) -> frozenset[str]:
     for name in (names := frozenset(names)):
         if name not in known:
             near = difflib.get_close_matches(str(name), known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            hint = f"did you mean {near[0]!r}?" if near else "`python -m manual_bp list` shows all"
             raise ValueError(f"by_hand(only=...): no gradient by hand is called {name!r}; {hint}")
     return names
 

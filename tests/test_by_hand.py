@@ -54,6 +54,12 @@ def test_a_plain_model_runs_by_hand(model: nn.Module) -> None:
     assert not manual_bp.audit(model(X)).by_hand  # and outside nothing has changed
 
 
+@pytest.mark.parametrize("wrong", [nn.Linear(2, 2), 3, [3]])
+def test_an_audit_is_of_tensors(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"audit\(\) takes a tensor or several, got (Linear|int)"):
+        manual_bp.audit(wrong)
+
+
 def test_only_narrows(model: nn.Module) -> None:
     with manual_bp.by_hand(only={"relu"}):
         report = manual_bp.audit(model(X))

@@ -34,3 +34,5 @@ def test_errors_are_measured(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_unknown_name_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "gellu"]) == 2
     assert "did you mean 'gelu'" in capsys.readouterr().err
+    assert main(["list", "nonsense"]) == 2  # hundreds of names would be no help
+    assert capsys.readouterr().err.endswith("`python -m manual_bp list` shows all\n")

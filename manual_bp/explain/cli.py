@@ -121,7 +121,7 @@ def _explained(target: str) -> Explanation:
         if target not in LESSONS:
             near = get_close_matches(target, LESSONS, 1)
             hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(LESSONS)}"
-            raise Refused(f"there is no lesson {target!r}; {hint}; a function is module:function")
+            raise Refused(f"there is no lesson {target!r} (a function is module:function); {hint}")
         return LESSONS[target].explain()
     found: Any = find(target)
     if not isinstance(found, nn.Module):

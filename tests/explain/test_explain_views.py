@@ -69,11 +69,10 @@ def test_lines_end_in_the_number_that_was_recorded(deep: Explanation) -> None:
 
 def test_a_long_sum_shows_its_largest_terms() -> None:
     """The numbers that make it, not the zeros that a ReLU puts first."""
-    model = nn.Sequential(nn.Conv1d(1, 1, 1), nn.ReLU()).double()
-    nn.init.ones_(model[0].weight)
-    nn.init.zeros_(model[0].bias)
+    layer = nn.Conv1d(1, 1, 1, dtype=torch.float64)
+    layer.load_state_dict({"weight": torch.ones(1, 1, 1), "bias": torch.zeros(1)})
     x = torch.tensor([[[-1.0] * 6 + [2.0, 3.0]]], dtype=torch.float64)
-    convolution, *_ = explain(model, x, loss=lambda y: y.square().sum())
+    convolution, *_ = explain(nn.Sequential(layer, nn.ReLU()), x, loss=lambda y: y.square().sum())
     db = worked(convolution).backward[-1]
     assert db == "db[0] = 0 + 0 + 0 + 4 + 6 + ... (8 terms) = 10"
 
