@@ -15,7 +15,7 @@ import torch
 
 from manual_bp.conformance.check import check
 from manual_bp.conformance.probes import PROBES
-from manual_bp.conformance.target import Refused, find, inputs
+from manual_bp.conformance.target import Refused, find, inputs, seed
 
 __all__ = ["main"]
 
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
         "or separate several by commas",
     )
     add("--kwarg", action="append", default=[], metavar="NAME=EXPR", help="a keyword argument")
-    add("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
+    add("--seed", type=seed, default=0, help="of everything that is drawn (default 0)")
     add("--device", default="cpu", help="where the tensors are: cpu (default) or cuda")
     add("--probe", action="append", metavar="NAME", help="run this probe only; repeatable")
     add("--skip", action="append", default=[], metavar="NAME", help="leave this probe out")
@@ -150,6 +150,8 @@ def _check_library(options: argparse.Namespace) -> int:
     for option in ("against", "input", "kwarg"):
         if getattr(options, option):
             raise Refused(f"--{option} goes with a file:Name, not with this library's layers")
+    if options.jobs < 0:
+        raise Refused(f"--jobs is {options.jobs}; expected 1 or more, or 0 for one a processor")
     names = choose(options.targets)
     settings: dict[str, Any] = {
         "seed": options.seed,

@@ -74,7 +74,11 @@ def choose(names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in known:
             near = get_close_matches(name, known, 1)
-            meant = f"; did you mean {near[0]!r}?" if near else "; `manual_bp list` shows them"
+            meant = (
+                f"; did you mean {near[0]!r}?"
+                if near
+                else "; `python -m manual_bp list` shows them"
+            )
             raise Refused(f"there is no layer {name!r}{meant}")
     return list(names) or known
 

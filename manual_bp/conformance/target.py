@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import importlib.util
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["Refused", "find", "inputs"]
+__all__ = ["Refused", "find", "inputs", "seed"]
 
 
 class Refused(Exception):
@@ -99,3 +100,17 @@ def inputs(expressions: Sequence[str], device: torch.device) -> list[Any]:
             raise Refused(f"--input {expression!r} has no value: {cause}") from None
         values += value
     return [v.to(device) if isinstance(v, Tensor) else v for v in values]
+
+
+def seed(text: str) -> int:
+    """What an option says of a seed, if torch's generators take it.
+
+    Raises:
+        argparse.ArgumentTypeError: If it is no whole number, or one of more than 64 bits.
+    """
+    try:
+        if -(2**63) <= (number := int(text)) < 2**63:
+            return number
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at most 64 bits")

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor
 
-from manual_bp.conformance.target import Refused, find, inputs
+from manual_bp.conformance.target import Refused, find, inputs, seed
 from manual_bp.model_audit.compare import ModelAudit, audit_model
 from manual_bp.model_audit.render import drawn, plain, to_dict
 
@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
         help="take only this layer's gradient by hand; repeatable",
     )
     add("--eval", action="store_true", help="in evaluation; else in the mode that the model has")
-    add("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
+    add("--seed", type=seed, default=0, help="of everything that is drawn (default 0)")
     add("--all", action="store_true", help="show every parameter, not the worst ones")
     add("--strict", action="store_true", help="exit 1 where something is left to autograd, too")
     add("--json", action="store_true", help="print the comparison as JSON")

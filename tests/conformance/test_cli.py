@@ -43,9 +43,11 @@ def test_wrong_function(capsys, tmp_path):
         ([f"{SWISH}:Swish", "--against", "no.such:thing", *INPUT], "cannot be imported"),
         ([f"{SWISH}:Swish", "--against", "torch:relu", "--input", "randm(1)"], "has no value"),
         ([f"{SWISH}:Swish", "--against", "torch:pi", *INPUT], "cannot be called"),
-        (["--seed", "one"], "invalid int value"),
+        (["--seed", "one"], "'one' is not a whole number"),
+        (["--seed", str(2**63)], "not a whole number of at most 64 bits"),
         (["--probe", "exampel"], "there is no probe"),
         (["gelu", "--device", "warp"], "cannot be used"),
+        (["gelu", "--jobs", "-1"], "--jobs is -1; expected 1 or more"),
         ([f"{SWISH}:Swish", "--against", "torch:matmul", *INPUT], "the reference refuses it"),
     ],
 )
