@@ -70,7 +70,9 @@ def _type(text: str) -> str:
 
 
 def _hint(reason: str) -> str:
-    """What may have been meant by a name that a module does not have."""
+    """What may have been meant by a name that a module does not have, or what is left out."""
+    if reason.endswith("required: fit.model"):
+        return "; --config FILE names a configuration that says it"
     absent = _ABSENT.search(reason)
     if not absent:
         return ""

@@ -18,6 +18,7 @@ REFUSED = [
     (["run", "optimisers"], "there is no study 'optimisers'; did you mean 'optimizers'?"),
     (["report", "zzz"], "there is no study 'zzz'; there is: "),
     (["run"], "the following arguments are required: STUDY"),
+    (["fit"], "fit.model; --config FILE names a configuration that says it"),
     (["run", "xor", "--seeds", "0"], "--seeds is '0'; expected a whole number of 1 or more"),
     (["run", "xor", "--seeds", "1.5"], "--seeds is '1.5'; expected a whole number of 1 or more"),
     (["run", "xor", "--sedes", "3"], "there is no option --sedes; did you mean '--seeds'?"),
