@@ -135,12 +135,18 @@ def test_markdown_has_formulas_and_tables(weight: Explanation) -> None:
         ("h_(t-1)", "h_{t-1}"),
         ("dx1_a = (x1_a - x2_b)^2", r"\mathrm{d}x_{1,a} = (x_{1,a} - x_{2,b})^{2}"),
         ("dx = dy where y > 0", r"\mathrm{d}x = \mathrm{d}y \text{ where } y > 0"),
+        ("dW = x over rows,  db = g", r"\mathrm{d}W = x \text{ over rows},\quad \mathrm{d}b = g"),
+        ("1 + ... (32 terms)", r"1 + \ldots (32 \text{ terms})"),
         ("x = (-0.5) * 3e-05", r"x = (-0.5) \cdot 3 \cdot 10^{-5}"),
         ("m = beta1 m,  v = 1", r"m = \beta_{1} m,\quad v = 1"),
     ],
 )  # fmt: skip
 def test_formulas_in_latex(formula: str, tex: str) -> None:
     assert latex(formula) == tex
+
+
+def test_nothing_stands_between_a_word_and_what_closes_it() -> None:
+    assert ";terms</mtext><mo>)</mo>" in mathml("1 + ... (32 terms)")
 
 
 def test_every_formula_can_be_set() -> None:

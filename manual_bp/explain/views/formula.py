@@ -215,7 +215,8 @@ def _classified(kind: str, text: str, following: str) -> Token:
 
 def latex(formula: str) -> str:
     """The formula in LaTeX, without dollars."""
-    return "".join(_latex(token) for token in parse(formula)).strip()
+    written = "".join(_latex(token) for token in parse(formula)).strip()
+    return re.sub(r" \}(?=[),]|$)", "}", written)  # no space between a word and what closes it
 
 
 def _latex(token: Token) -> str:
@@ -284,12 +285,13 @@ def mathml(formula: str) -> str:
             clauses[-1][-1].append('<mspace width="0.25em"></mspace>')
         clauses[-1][-1].append(_mathml(token))
         before = token
-    return " ".join(
+    written = " ".join(
         '<span class="clause">'
         + " ".join(f"<math><mrow>{''.join(chunk)}</mrow></math>" for chunk in clause)
         + "</span>"
         for clause in clauses
     )
+    return re.sub(r"&nbsp;(?=</mtext><mo>[),])", "", written)
 
 
 _OPENING, _CLOSING, _BREAKS = frozenset("([{"), frozenset(")]}"), frozenset("=+-")
