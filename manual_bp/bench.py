@@ -113,7 +113,8 @@ def _step(f: Callable[..., Any], s: Sample, modifies: bool) -> Callable[[], Any]
         y = y[0] if isinstance(y, tuple) else y
         if not cotangent:
             cotangent.append(torch.randn_like(y))
-        grads = torch.autograd.grad(y, wanted, cotangent[0])
+        # the first of several outputs need not depend on everything
+        grads = torch.autograd.grad(y, wanted, cotangent[0], allow_unused=True)
         if y.is_cuda:
             torch.cuda.synchronize()
         return grads
