@@ -10,6 +10,10 @@ from pathlib import Path
 
 import pytest
 
+# A shell makes what it starts in the background deaf to Ctrl-C, and all that is started from there.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 @dataclass(frozen=True)
 class Ended:
