@@ -120,6 +120,8 @@ SPEC = Spec(
     gradient="as scatter_reduce's",
     manual=segment_reduce,
     native=torch.segment_reduce,
+    # where lengths and data do not fit, torch 2.13 reads outside of its memory
+    skip=("sizes", "empty", "ranks"),
     samples=_samples,
     refused=_refused,
 )
