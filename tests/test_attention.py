@@ -58,7 +58,7 @@ def test_dropout_drops_what_torch_drops() -> None:
     def run(f: Any) -> list[Tensor]:
         torch.manual_seed(0)
         y = f(*inputs, dropout_p=0.4)
-        g = torch.ones_like(y) * torch.arange(3.0)
+        g = Draw(1).fixed(*y.shape)
         first = torch.autograd.grad(y, inputs, g, create_graph=True)
         loss = torch.stack([t.square().sum() for t in first]).sum()
         return [y, *first, *torch.autograd.grad(loss, inputs)]
@@ -67,11 +67,13 @@ def test_dropout_drops_what_torch_drops() -> None:
 
 
 def test_no_examples() -> None:
-    q, k, v = (torch.zeros(0, 2, 3, 4, requires_grad=True) for _ in range(3))
-    y = attention(q, k, v)
-    assert y.shape == (0, 2, 3, 4)
-    y.sum().backward()
-    assert q.grad is not None and q.grad.shape == q.shape
+    q, k, v = (torch.zeros(0, 2, *s, requires_grad=True) for s in ((3, 4), (5, 4), (5, 6)))
+    y, expected = attention(q, k, v), native(q, k, v)
+    assert y.shape == expected.shape == (0, 2, 3, 6)
+    g = torch.randn_like(y)
+    torch.testing.assert_close(
+        torch.autograd.grad(y, (q, k, v), g), torch.autograd.grad(expected, (q, k, v), g)
+    )
 
 
 @pytest.mark.parametrize("masked", [False, True])

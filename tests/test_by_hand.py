@@ -187,11 +187,12 @@ class DoubledReLU(torch.autograd.Function):
 
 def test_register_puts_ones_own_gradient_in_place() -> None:
     x = torch.tensor([-1.0, 2.0], requires_grad=True)
+    g = Draw(1, torch.float32).fixed(2)
 
     def slope() -> list[float]:
         with manual_bp.by_hand():
             y = torch.relu(x)
-        return torch.autograd.grad(y, x, torch.ones(2))[0].tolist()
+        return (torch.autograd.grad(y, x, g)[0] / g).tolist()
 
     with manual_bp.register(torch.relu, lambda x: DoubledReLU.apply(x), name="doubled"):
         assert slope() == [0.0, 2.0]
@@ -262,7 +263,7 @@ def test_an_exception_in_the_backward_leaves_nothing_switched_on() -> None:
     with pytest.raises(RuntimeError, match="in the backward"), manual_bp.by_hand():
         y = torch.relu(x)
         y.register_hook(fails)
-        y.sum().backward()
+        y.backward(Draw(5).fixed(*y.shape))
     assert not torch.overrides._get_current_function_mode_stack()
     assert not manual_bp.audit(torch.relu(x)).by_hand
 
@@ -311,14 +312,17 @@ def test_the_backward_in_another_thread(model: nn.Module) -> None:
 
 
 def test_under_autocast_with_a_scaled_loss(model: nn.Module) -> None:
+    def scaled_loss(y: Tensor) -> Tensor:
+        return (y * COTANGENT).sum() * 1024
+
     model = model.float()
     x = X.float()
     with torch.autocast("cpu", torch.bfloat16):
-        expected = torch.autograd.grad(model(x).sum() * 1024, list(model.parameters()))
+        expected = torch.autograd.grad(scaled_loss(model(x)), list(model.parameters()))
         with manual_bp.by_hand():
             y = model(x)
             assert y.dtype == torch.bfloat16 and manual_bp.audit(y).all_by_hand
-            found = torch.autograd.grad(y.sum() * 1024, list(model.parameters()))
+            found = torch.autograd.grad(scaled_loss(y), list(model.parameters()))
     torch.testing.assert_close(found, expected, rtol=4e-2, atol=32)  # bfloat16 has 8 bits
 
 
@@ -364,12 +368,15 @@ def test_checkpointing_runs_again_under_the_contexts_of_the_first_time() -> None
         return torch.tanh(x) * x
 
     x = X.clone().requires_grad_()
+    cotangent = Draw(5).fixed(7, 3)
+    (expected,) = torch.autograd.grad(torch.tanh(x) * x, x, cotangent)
     with manual_bp.by_hand(only={"mul"}), manual_bp.by_hand():
         y = checkpoint(run, x, use_reentrant=False)
     with manual_bp.by_hand():
-        y.sum().backward()
+        y.backward(cotangent)
     first, again = stacks
     assert len(first) == 2 and first == again
+    torch.testing.assert_close(x.grad, expected, rtol=1e-12, atol=1e-12)
 
 
 def test_register_takes_callables() -> None:
