@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from manual_bp.explain.diagnosis import Diagnosis, examine
-from manual_bp.explain.step import _cause, _detached, _loss_of
+from manual_bp.explain.loss import loss_of
+from manual_bp.explain.running import detached, output_of
 
 __all__ = ["diagnose"]
 
@@ -69,20 +70,12 @@ def diagnose(
     if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
         raise TypeError(f"optimizer is a torch.optim.Optimizer, got {type(optimizer).__name__}")
     # A model may write into its inputs: the second run is to meet the same ones.
-    batches = [_detached((inputs, named, target)) for _ in range(2 if optimizer else 1)]
+    batches = [detached((inputs, named, target)) for _ in range(2 if optimizer else 1)]
     first = batches[0]
 
     def run() -> Tensor:
         given, keywords, goal = batches.pop(0)
-        try:
-            output = model(*given, **keywords)
-        except Exception as error:
-            shapes = ", ".join(f"{tuple(t.shape)}" for _, t in _named("", (given, keywords)))
-            raise ValueError(
-                f"{type(model).__name__} cannot run on inputs of shape {shapes or '(none)'}: "
-                f"{_cause(error)}"
-            ) from error
-        return _loss_of(output, goal, loss)
+        return loss_of(output_of(model, given, keywords), goal, loss)
 
     parts = zip(("inputs", "", "target"), first, strict=True)
     return examine(model, run, dict(t for part in parts for t in _named(*part)), optimizer)

@@ -16,7 +16,9 @@ from manual_bp.by_hand import by_hand
 from manual_bp.explain.compare import largest
 from manual_bp.explain.direct import direct_calls
 from manual_bp.explain.explanation import Explanation, Operation, Update
+from manual_bp.explain.loss import loss_name, loss_of
 from manual_bp.explain.record import Recorder
+from manual_bp.explain.running import cause, detached, output_of, tensors
 from manual_bp.explain.slopes import slopes
 from manual_bp.explain.update import Stepped, rule, stepped
 
@@ -102,29 +104,22 @@ class _Run:
         named: dict[str, Any],
         manual: bool,
     ) -> None:
-        given = _detached((inputs, named, target))
+        given = detached((inputs, named, target))
         try:
             model, loss, optimizer = copy.deepcopy((model, loss, optimizer))
         except Exception as error:
-            raise ValueError(f"{type(model).__name__} cannot be copied: {_cause(error)}") from error
+            raise ValueError(f"{type(model).__name__} cannot be copied: {cause(error)}") from error
         inputs, named, target = given
         _torchs_own(model)
         if isinstance(loss, nn.Module):
             _torchs_own(loss)
         model.zero_grad(set_to_none=True)
         self.model, self.manual = model, manual
-        self.recorder = Recorder(model, list(_tensors((inputs, named))), manual)
+        self.recorder = Recorder(model, list(tensors((inputs, named))), manual)
         with torch.enable_grad(), direct_calls(self.recorder, manual), self.recorder:
-            try:
-                output = model(*inputs, **named)
-            except Exception as error:
-                shapes = ", ".join(f"{tuple(t.shape)}" for t in _tensors((inputs, named)))
-                raise ValueError(
-                    f"{type(model).__name__} cannot run on inputs of shape {shapes or '(none)'}: "
-                    f"{_cause(error)}"
-                ) from error
-            self.recorder.standing_in("loss", _loss_name(loss))
-            self.loss = _loss_of(output, target, loss)
+            output = output_of(model, inputs, named)
+            self.recorder.standing_in("loss", loss_name(loss))
+            self.loss = loss_of(output, target, loss)
         self.recorder.inside = True  # checkpoints that run forward again are told nothing of
         if not self.recorder.operations:
             raise ValueError(
@@ -163,61 +158,6 @@ def _refuse(model: Any, loss: Any, optimizer: Any) -> None:
             "optimizer is a torch.optim.Optimizer or a function from parameters to one, "
             f"got {type(optimizer).__name__}"
         )
-
-
-def _loss_of(output: Any, target: Any, loss: Callable[..., Any] | None) -> Tensor:
-    if loss is not None:
-        given = (output,) if target is None else (output, target)
-        try:
-            value = loss(*given)
-        except Exception as error:
-            raise ValueError(f"the loss cannot be computed: {_cause(error)}") from error
-    else:
-        value = _default_loss(output, target)
-    if not isinstance(value, Tensor):
-        raise ValueError(f"the loss has to be one number, got {type(value).__name__}")
-    if value.numel() != 1 or not value.is_floating_point():
-        raise ValueError(
-            f"the loss has to be one number, got {str(value.dtype).removeprefix('torch.')} of "
-            f"shape {tuple(value.shape)}"
-        )
-    return value
-
-
-def _default_loss(output: Any, target: Any) -> Any:
-    told = getattr(output, "loss", None)
-    if target is None and isinstance(told, Tensor):
-        return told
-    output = getattr(output, "logits", output)
-    if isinstance(output, (list, tuple)) and output:
-        output = output[0]
-    if target is None:
-        if isinstance(output, Tensor) and output.numel() == 1:
-            return output
-        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ValueError(
-            f"the output is no loss, it has shape {shape}: give a target, or a loss of your own"
-        )
-    if not isinstance(target, Tensor) or not isinstance(output, Tensor):
-        raise ValueError(
-            f"a {type(output).__name__} and a {type(target).__name__} have no loss of their own: "
-            "give loss=..."
-        )
-    try:
-        if target.is_floating_point():
-            return nn.functional.mse_loss(output, target)
-        if output.dim() == target.dim() + 1 and output.dim() == 3:  # (N, T, C): one long batch
-            return nn.functional.cross_entropy(output.flatten(0, 1), target.flatten())
-        return nn.functional.cross_entropy(output, target)
-    except (RuntimeError, IndexError, ValueError) as error:
-        raise ValueError(
-            f"an output of shape {tuple(output.shape)} and a target of shape "
-            f"{tuple(target.shape)} do not fit: {_cause(error)}"
-        ) from error
-
-
-def _loss_name(loss: Any) -> str:
-    return "" if loss is None else getattr(loss, "__name__", type(loss).__name__)
 
 
 def _compare(manual: _Run, native: _Run) -> list[str]:
@@ -283,29 +223,6 @@ def _torchs_own(model: nn.Module) -> None:
             module.__class__ = base
 
 
-def _detached(values: Any) -> Any:
-    """The same structure with tensors of its own that start a graph."""
-    if isinstance(values, Tensor):
-        return values.detach().clone().requires_grad_(values.requires_grad)
-    if isinstance(values, dict):
-        return type(values)((k, _detached(v)) for k, v in values.items())
-    if isinstance(values, (list, tuple)):
-        parts = [_detached(v) for v in values]
-        return type(values)(*parts) if hasattr(values, "_fields") else type(values)(parts)
-    return values
-
-
-def _tensors(values: Any) -> Iterator[Tensor]:
-    if isinstance(values, Tensor):
-        yield values
-    elif isinstance(values, dict):
-        for value in values.values():
-            yield from _tensors(value)
-    elif isinstance(values, (list, tuple)):
-        for value in values:
-            yield from _tensors(value)
-
-
 @contextmanager
 def _as_it_was(model: nn.Module) -> Iterator[None]:
     """Leave the random numbers as they were."""
@@ -327,9 +244,3 @@ def _outside_of_by_hand() -> Iterator[None]:
                 break
             stack.enter_context(_pop_mode_temporarily())
         yield
-
-
-def _cause(error: Exception) -> str:
-    """The first line of what went wrong, without a full stop."""
-    text = str(error).strip().split("\n")[0].rstrip(".")
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

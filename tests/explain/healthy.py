@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_modules.networks import MLP, ResNet
-from manual_bp.explain.step import _loss_of
+from manual_bp.explain.loss import loss_of
 
 Batch = tuple[Tensor, Tensor]
 
@@ -32,7 +32,7 @@ class Healthy:
 
     def compute(self, x: Tensor, y: Tensor) -> Tensor:
         """The loss of a batch."""
-        return _loss_of(self.model(x), y, self.loss)
+        return loss_of(self.model(x), y, self.loss)
 
 
 def _clusters(*shape: int, classes: int = 10, count: int = 32) -> Callable[[], Batch]:
