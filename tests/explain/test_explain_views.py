@@ -15,7 +15,8 @@ from manual_bp.__main__ import main
 from manual_bp.explain import Explanation, explain
 from manual_bp.explain.fold import Group, folded
 from manual_bp.explain.views import render
-from manual_bp.explain.views.formula import latex, mathml
+from manual_bp.explain.views.latex import latex
+from manual_bp.explain.views.mathml import mathml
 from manual_bp.explain.worked import worked, worked_update
 from manual_bp.layers import SPECS
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from manual_bp.explain.explanation import Explanation, Operation, Table
 from manual_bp.explain.views.as_json import to_dict
-from manual_bp.explain.views.formula import mathml
+from manual_bp.explain.views.mathml import mathml
 from manual_bp.explain.views.numbers import agreement, number
 from manual_bp.explain.worked import worked, worked_update
 
