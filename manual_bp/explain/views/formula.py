@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 __all__ = ["BIG", "GREEK", "Token", "parse"]
 
+# ruff: noqa: RUF001  letters and signs of mathematics are meant
+
 # Word to letter, and function to sign.
 GREEK = {
     "alpha": "α",

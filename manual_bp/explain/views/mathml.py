@@ -9,6 +9,8 @@ from manual_bp.explain.views.formula import BIG, GREEK, Token, parse
 
 __all__ = ["mathml"]
 
+# ruff: noqa: RUF001  letters and signs of mathematics are meant
+
 _SIGNS = {"<=": "≤", ">=": "≥", "!=": "≠", ":=": "≔", "-": "−", "*": "·"}
 _OPENING, _CLOSING, _BREAKS = frozenset("([{"), frozenset(")]}"), frozenset("=+-")
 
