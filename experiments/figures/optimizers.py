@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from experiments.agreement import LIMIT, Pair
 from experiments.figures import style
 from experiments.measures import by_arm, costs
 from experiments.study import Figure
@@ -28,11 +27,10 @@ EPOCH = 19
 def figures(
     tuning: Sequence[Result],
     final: Sequence[Result],
-    matched: Sequence[Pair],
     best: Mapping[str, float],
 ) -> list[Figure]:
-    """All figures; the last one only when there is something to compare."""
-    made = [
+    """The figures, save the one of the agreement."""
+    return [
         Figure(
             "start",
             "Getting to 90 %",
@@ -67,19 +65,6 @@ def figures(
             lambda: _rates(tuning, best),
         ),
     ]
-    if matched:
-        made.append(
-            Figure(
-                "agreement",
-                "By hand against autograd",
-                "Relative difference of the training loss between the two trainings of each pair, "
-                "at every step; line: the largest over the seeds. Differences start at the last "
-                f"bit of float64 (dotted, 1.1e-16) and must stay below the limit {LIMIT:.0e} "
-                "(dashed); steps without any difference leave a gap.",
-                lambda: _agreement(matched),
-            )
-        )
-    return made
 
 
 def _stacked(results: Sequence[Result], curve: str) -> Array:
@@ -149,16 +134,6 @@ def _rates(tuning: Sequence[Result], best: Mapping[str, float]) -> Canvas:
         )
     style.plain_ticks(axes.yaxis, (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10))
     style.legend(axes)
-    return figure
-
-
-def _agreement(matched: Sequence[Pair]) -> Canvas:
-    figure, axes = style.panel("training step", "relative difference of the loss", yscale="log")
-    worst = {}
-    for name, colour in COLOURS.items():
-        own = [pair.steps for pair in matched if pair.result.trial.labels["arm"] == name]
-        worst[name] = np.max(np.stack(own), axis=0), colour
-    style.differences(axes, np.arange(1, len(matched[0].steps) + 1), worst)
     return figure
 
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments import agreement, configs
+from experiments import configs
 from experiments.figures import arms, style
-from experiments.measures import best_rate, by_arm, late_loss
-from experiments.statistics import plus_minus
+from experiments.measures import by_arm, late_loss
+from experiments.statistics import over, plus_minus
 from experiments.study import (
     Backprop,
     Figure,
@@ -24,10 +24,11 @@ from experiments.study import (
     Study,
     Table,
     Verdict,
+    judge,
 )
 from experiments.trial import Result, Trial
+from experiments.tuning import SEED, best_rates, tune
 
-TUNING_SEED = 1000
 RATES = (0.003, 0.01, 0.03)
 DEPTH, WIDTH = 8, 64
 
@@ -73,11 +74,15 @@ DIES = Prediction(
     "a unit of another activation's is",
 )
 
+SHORT = (VANISHES, DIES)
+"""Those that the short form decides too."""
+
 
 def trial(
-    arm: Arm, rate: float, seed: int, backprop: Backprop, options: Options, phase: str
+    name: str, rate: float, seed: int, backprop: Backprop, options: Options, phase: str
 ) -> Trial:
     """One training of the network with one activation."""
+    arm = next(arm for arm in ARMS if arm.name == name)
     final = phase == "final"
     config = configs.fit(
         network=configs.item(
@@ -101,33 +106,22 @@ def trial(
         ],
     )
     labels = {"phase": phase, "arm": arm.name, "rate": rate, "seed": seed}
-    name = f"{phase}-{arm.name}-lr{rate:g}-seed{seed}-{backprop}"
-    return Trial(name, labels, config, f"{arm.name}/seed{seed}-{backprop}" if final else "")
+    title = f"{phase}-{arm.name}-lr{rate:g}-seed{seed}-{backprop}"
+    return Trial(title, labels, config, f"{arm.name}/seed{seed}-{backprop}" if final else "")
 
 
 def plan(options: Options) -> Plan:
     """Tune each activation's rate, then compare."""
-    tuning: list[Result] = yield [
-        trial(arm, rate, TUNING_SEED, options.tuning, options, "tuning")
-        for arm in ARMS
-        for rate in (RATES[:1] if options.fast else RATES)
-    ]
-    best = {arm.name: best_rate(by_arm(tuning, arm.name)) for arm in ARMS}
+    best = best_rates((yield from tune(trial, dict.fromkeys(COLOURS, RATES), options)))
     final: list[Result] = yield [
-        trial(arm, best[arm.name], seed, options.backprop, options, "final")
-        for arm in ARMS
-        for seed in range(options.seeds or (1 if options.fast else 3))
+        trial(arm, best[arm], seed, options.backprop, options, "final")
+        for arm in COLOURS
+        for seed in options.range(3)
     ]
-    matched = agreement.pairs(final)
-    sentence, agrees = agreement.verdict([*tuning, *final])
-    warnings = ["This is the short form: it shows that everything works and decides nothing."]
     return Findings(
         verdicts=_verdicts(final, options),
         tables=[_table(final, best)],
-        figures=[*_figures(final), *([arms.agreement(matched, COLOURS)] if matched else [])],
-        agreement=sentence,
-        agrees=agrees,
-        warnings=warnings if options.fast else [],
+        figures=_figures(final),
     )
 
 
@@ -163,7 +157,7 @@ def _verdicts(final: Sequence[Result], options: Options) -> list[Verdict]:
         f"dead units at the end: ReLU {share['ReLU']}, LeakyReLU {share['LeakyReLU']}",
     )
     return [
-        Verdict(prediction, held if not options.fast else None, figures)
+        judge(prediction, held, figures, options, short=prediction in SHORT)
         for prediction, held, figures in zip((VANISHES, LEARNS, DIES), holds, measured, strict=True)
     ]
 
@@ -186,8 +180,8 @@ def _table(final: Sequence[Result], best: dict[str, float]) -> Table:
         "Eight layers of each activation, each at its own learning rate",
         ("activation", "lr", "gradient, 1 over 8", "training loss", "test accuracy", "dead"),
         rows,
-        note=(f"± is the 95 % t interval over {seeds} seeds. " if seeds > 1 else "One seed. ")
-        + "Gradient: standard deviation of dL/dy at layer 1 over that at layer 8, before the first "
+        note=f"{over(seeds)} "
+        "Gradient: standard deviation of dL/dy at layer 1 over that at layer 8, before the first "
         "step. Training loss: mean of the last tenth; chance is 2.303. Dead: units without "
         "gradient for a whole batch of 64, at the end.",
     )
@@ -276,7 +270,7 @@ STUDY = Study(
     scientific={"activation": ", ".join(arm.name for arm in ARMS)},
     nuisance={
         "learning rate": f"tuned for each activation on {RATES} by the mean validation loss over "
-        f"the training, on seed {TUNING_SEED}",
+        f"the training, on seed {SEED}",
         "initialization": "the one made for it: Xavier for Sigmoid and Tanh, variance 1/n for "
         "SELU, Kaiming for the others",
     },
@@ -291,4 +285,5 @@ STUDY = Study(
     metric="standard deviation of dL/dy by layer; training loss over the last tenth; dead units",
     seeds="0, 1, 2 (weights and order of the batches)",
     plan=plan,
+    arms=COLOURS,
 )

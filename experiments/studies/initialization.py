@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments import agreement, configs
+from experiments import configs
 from experiments.figures import arms, style
-from experiments.measures import best_rate, by_arm, late_loss
-from experiments.statistics import plus_minus
+from experiments.measures import by_arm, late_loss
+from experiments.statistics import over, plus_minus
 from experiments.study import (
     Backprop,
     Figure,
@@ -23,10 +23,11 @@ from experiments.study import (
     Study,
     Table,
     Verdict,
+    judge,
 )
 from experiments.trial import Result, Trial
+from experiments.tuning import SEED, best_rates, tune
 
-TUNING_SEED = 1000
 RATES = (0.001, 0.003, 0.01)
 CHANCE = float(np.log(10))
 """The loss of a classifier that knows nothing: ten equal probabilities."""
@@ -67,6 +68,9 @@ NEVER = Prediction(
     refuted_if="the training loss over the last tenth of the training falls below 2.29 "
     "(chance is 2.303) under any seed",
 )
+
+SHORT = (KEPT, NEVER)
+"""Those that the short form decides too."""
 
 
 def before(rule: str, seed: int, options: Options) -> Trial:
@@ -123,31 +127,19 @@ def trial(
 
 def plan(options: Options) -> Plan:
     """Look at the first gradients; tune the deep network's rate for each start; then compare."""
-    seeds = range(options.seeds or (1 if options.fast else 3))
     first: list[Result] = yield [
-        before(rule, seed, options) for rule in ("standard", "xavier") for seed in seeds
+        before(rule, seed, options) for rule in ("standard", "xavier") for seed in options.range(3)
     ]
-    tuning: list[Result] = yield [
-        trial(arm, rate, TUNING_SEED, options.tuning, options, "tuning")
-        for arm in RULES
-        for rate in (RATES[:1] if options.fast else RATES)
-    ]
-    best = {arm: best_rate(by_arm(tuning, arm)) for arm in RULES}
+    best = best_rates((yield from tune(trial, dict.fromkeys(RULES, RATES), options)))
     final: list[Result] = yield [
         trial(arm, best[arm], seed, options.backprop, options, "final")
         for arm in RULES
-        for seed in seeds
+        for seed in options.range(3)
     ]
-    matched = agreement.pairs([*first, *final])
-    sentence, agrees = agreement.verdict([*first, *tuning, *final])
-    warnings = ["This is the short form: it shows that everything works and decides nothing."]
     return Findings(
         verdicts=_verdicts(first, final, options),
         tables=[_trained(final, best), _first(first)],
-        figures=[*_figures(first, final), *([arms.agreement(matched, COLOURS)] if matched else [])],
-        agreement=sentence,
-        agrees=agrees,
-        warnings=warnings if options.fast else [],
+        figures=_figures(first, final),
     )
 
 
@@ -160,7 +152,6 @@ def kept(result: Result) -> float:
 def _verdicts(first: Sequence[Result], final: Sequence[Result], options: Options) -> list[Verdict]:
     ratios = {arm: [kept(r) for r in by_arm(first, arm)] for arm in ("standard", "Xavier")}
     ends = {arm: [late_loss(r) for r in by_arm(final, arm)] for arm in RULES}
-    decided = not options.fast  # the thresholds were set for the full size
     holds = (
         max(ratios["standard"]) <= 0.3 and min(ratios["Xavier"]) >= 0.6,
         min(ends["Xavier"]) >= 2.1 and max(ends["Kaiming"]) <= 1.0,
@@ -174,7 +165,7 @@ def _verdicts(first: Sequence[Result], final: Sequence[Result], options: Options
         f"training loss at the end: zeros {np.mean(ends['zeros']):.3f}",
     )
     return [
-        Verdict(prediction, held if decided else None, figures)
+        judge(prediction, held, figures, options, short=prediction in SHORT)
         for prediction, held, figures in zip((KEPT, TRAINS, NEVER), holds, measured, strict=True)
     ]
 
@@ -197,7 +188,7 @@ def _trained(final: Sequence[Result], best: dict[str, float]) -> Table:
         "Thirty ReLU layers from five starts, each at its own learning rate",
         ("start", "tuned lr", "signal, last over first", "training loss", "test accuracy"),
         rows,
-        note=f"± is the 95 % t interval over {len(final) // len(RULES)} seeds. Signal: standard "
+        note=f"{over(len(final) // len(RULES))} Signal: standard "
         "deviation of the last hidden layer's outputs over the first's, before the first step. "
         f"Training loss: mean of the last tenth; chance is {CHANCE:.2f}.",
     )
@@ -292,7 +283,7 @@ STUDY = Study(
     scientific={"initialization": "standard and Xavier (tanh); " + ", ".join(RULES) + " (ReLU)"},
     nuisance={
         "learning rate": f"tuned for each start on {RATES} by the mean validation loss over the "
-        f"training, on seed {TUNING_SEED}"
+        f"training, on seed {SEED}"
     },
     fixed={
         "data": "scikit-learn's digits: 1200 to train, 200 to validate, 397 to test",
@@ -305,4 +296,5 @@ STUDY = Study(
     metric="standard deviation of dL/dy by layer; training loss over the last tenth",
     seeds="0, 1, 2 (weights and order of the batches)",
     plan=plan,
+    arms=COLOURS,
 )

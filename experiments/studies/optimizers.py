@@ -13,8 +13,8 @@ import numpy as np
 
 from experiments import agreement, configs
 from experiments.figures import optimizers as figures
-from experiments.measures import best_rate, by_arm, costs, late_loss, step_shrinkage, steps_to
-from experiments.statistics import plus_minus
+from experiments.measures import by_arm, late_loss, step_shrinkage, steps_to
+from experiments.statistics import over, plus_minus
 from experiments.study import (
     Backprop,
     Findings,
@@ -24,8 +24,10 @@ from experiments.study import (
     Study,
     Table,
     Verdict,
+    judge,
 )
 from experiments.trial import Result, Trial
+from experiments.tuning import at_an_end, best_rates, tune
 
 TARGET = 0.9
 """The validation accuracy that counts as having got there."""
@@ -88,9 +90,10 @@ ARMS = (
 
 
 def trial(
-    arm: Arm, rate: float, seed: int, backprop: Backprop, options: Options, phase: str
+    name: str, rate: float, seed: int, backprop: Backprop, options: Options, phase: str
 ) -> Trial:
     """One training of the network with one optimizer; the final ones are logged."""
+    arm = next(arm for arm in ARMS if arm.name == name)
     final = phase == "final"
     config = configs.fit(
         network=configs.item(
@@ -106,62 +109,25 @@ def trial(
         histograms_every=50 if final else 0,
     )
     labels = {"phase": phase, "arm": arm.name, "rate": rate, "seed": seed}
-    name = f"{phase}-{arm.name}-lr{rate:g}-seed{seed}-{backprop}"
-    return Trial(name, labels, config, f"{arm.name}/seed{seed}-{backprop}" if final else "")
+    title = f"{phase}-{arm.name}-lr{rate:g}-seed{seed}-{backprop}"
+    return Trial(title, labels, config, f"{arm.name}/seed{seed}-{backprop}" if final else "")
 
 
 def plan(options: Options) -> Plan:
     """Tune, widen the grid where the best rate is its last, then compare."""
-    kind = options.tuning
-    seeds = TUNING_SEEDS[: 1 if options.fast else None]
-    tuning: list[Result] = yield [
-        trial(arm, rate, seed, kind, options, "tuning")
-        for arm in ARMS
-        for rate in (arm.rates[-3:-1] if options.fast else arm.rates)
-        for seed in seeds
-    ]
-    for _ in range(0 if options.fast else 2):
-        wider = [(arm, rate) for arm in ARMS for rate in _beyond(by_arm(tuning, arm.name))]
-        if not wider:
-            break
-        tuning += yield [
-            trial(arm, rate, seed, kind, options, "tuning") for arm, rate in wider for seed in seeds
-        ]
-    best = {arm.name: best_rate(by_arm(tuning, arm.name)) for arm in ARMS}
+    rates = {arm.name: arm.rates for arm in ARMS}
+    tuning = yield from tune(trial, rates, options, seeds=TUNING_SEEDS, widen=2)
+    best = best_rates(tuning)
     final: list[Result] = yield [
-        trial(arm, best[arm.name], seed, options.backprop, options, "final")
+        trial(arm.name, best[arm.name], seed, options.backprop, options, "final")
         for arm in ARMS
-        for seed in range(options.seeds or (1 if options.fast else 3))
+        for seed in options.range(3)
     ]
-    return _findings(tuning, final, best, options)
-
-
-def _beyond(tuning: Sequence[Result]) -> list[float]:
-    """The next rate of the grid 1, 3, 10 ... when the best one is the grid's last."""
-    rates, best = list(costs(tuning)), best_rate(tuning)
-    leading_three = f"{best:e}".startswith("3")
-    if best == rates[0]:
-        return [float(f"{best / (3 if leading_three else 10 / 3):.0e}")]
-    if best == rates[-1]:
-        return [float(f"{best * (10 / 3 if leading_three else 3):.0e}")]
-    return []
-
-
-def _findings(
-    tuning: Sequence[Result],
-    final: Sequence[Result],
-    best: Mapping[str, float],
-    options: Options,
-) -> Findings:
-    matched = agreement.pairs(final)
-    sentence, agrees = agreement.verdict([*tuning, *final])
     return Findings(
         verdicts=_verdicts(final, options),
-        tables=[_comparison(final, matched, best), _dynamics(final)],
-        figures=figures.figures(tuning, final, matched, best),
-        agreement=sentence,
-        agrees=agrees,
-        warnings=_warnings(tuning, best, options),
+        tables=[_comparison(final, agreement.pairs(final), best), _dynamics(final)],
+        figures=figures.figures(tuning, final, best),
+        warnings=at_an_end(tuning, options),
     )
 
 
@@ -192,8 +158,8 @@ def _comparison(
         "Seven optimizers on digits, each at its own learning rate",
         ("optimizer", "tuned lr", "steps to 90 %", "test accuracy", "Δ loss", "Δ weights"),
         rows,
-        note=(f"± is the 95 % t interval over {seeds} seeds. " if seeds > 1 else "One seed. ")
-        + "Δ is the largest relative difference between training by hand and by autograd: of the "
+        note=f"{over(seeds)} "
+        "Δ is the largest relative difference between training by hand and by autograd: of the "
         "loss and of a layer's weights, at any step.",
     )
 
@@ -238,41 +204,30 @@ def _verdicts(shown: Sequence[Result], options: Options) -> list[Verdict]:
     smaller = shrunk["AdaGrad"] <= 0.75 and shrunk["AdaGrad"] < shrunk["RMSprop"]
     ends = {name: float(np.mean(values)) for name, values in late.items()}
     slower = mean["AdaGrad"] < mean["SGD"] and ends["AdaGrad"] > ends["SGD"]
-    decided = not options.fast  # the thresholds were set for the full training
     return [
-        Verdict(
+        judge(
             FASTER,
-            ahead if decided else None,
+            ahead,
             f"steps to 90 %: SGD {mean['SGD']:.0f}, Momentum {mean['Momentum']:.0f}, "
             f"Adam {mean['Adam']:.0f}",
+            options,
+            short=True,
         ),
-        Verdict(
+        judge(
             SMALLER,
-            smaller if decided else None,
+            smaller,
             f"step size, last tenth over first: AdaGrad {shrunk['AdaGrad']:.2f}, "
             f"RMSprop {shrunk['RMSprop']:.2f}",
+            options,
         ),
-        Verdict(
+        judge(
             SLOWER,
-            slower if decided else None,
+            slower,
             f"steps to 90 %: AdaGrad {mean['AdaGrad']:.0f}, SGD {mean['SGD']:.0f}; training loss "
             f"at the end: AdaGrad {ends['AdaGrad']:.2g}, SGD {ends['SGD']:.2g}",
+            options,
         ),
     ]
-
-
-def _warnings(tuning: Sequence[Result], best: Mapping[str, float], options: Options) -> list[str]:
-    found = []
-    if options.fast:
-        found.append("This is the short form: it shows that everything works and decides nothing.")
-    for name, rate in best.items():
-        rates = list(costs(by_arm(tuning, name)))
-        if not options.fast and rate in (rates[0], rates[-1]):
-            found.append(
-                f"The best learning rate of {name}, {rate:g}, is the last of its grid: a better "
-                "one may lie beyond."
-            )
-    return found
 
 
 STUDY = Study(
@@ -297,4 +252,5 @@ STUDY = Study(
     metric="steps to 90 % validation accuracy; test accuracy and training loss beside it",
     seeds="0, 1, 2 (weights and order of the batches); the test part is always the same",
     plan=plan,
+    arms=figures.COLOURS,
 )

@@ -97,9 +97,8 @@ def _findings(
         for result, losses in zip(loops, paper.losses, strict=True)
     )
     matched = agreement.pairs([*loops, *logged])
-    sentence, agrees = agreement.verdict([*loops, *logged])
-    sentence += (
-        f" Both follow the published NumPy to {agreement.text(apart)}, and Lightning "
+    said = (
+        f"Both follow the published NumPy to {agreement.text(apart)}, and Lightning "
         f"follows the loop to {agreement.text(_lightning(loops, logged, curves.values()))}."
     )
     at = list(seeds).index(SHOWN)
@@ -113,8 +112,8 @@ def _findings(
             _units(weights),
         ],
         figures=figures.figures(loops, endings[kind], drawn, matched),
-        agreement=sentence,
-        agrees=None if agrees is None else agrees and apart <= agreement.LIMIT,
+        agreement=said,
+        agrees=apart <= agreement.LIMIT,
         warnings=["Too few seeds to count 29 of 50."] if list(seeds) != list(range(50)) else [],
         explanation=_explanation(loops, at, weights, paper),
     )

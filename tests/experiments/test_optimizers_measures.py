@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from experiments.measures import best_rate, costs, late_loss, step_shrinkage, steps_to
-from experiments.studies.optimizers import ARMS, _beyond
+from experiments.studies.optimizers import ARMS
 from experiments.trial import Result, Trial
+from experiments.tuning import beyond as next_rates
 
 
 def result(rate: float, **curves: list[float]) -> Result:
@@ -38,7 +39,7 @@ def tuned(losses: dict[float, float]) -> list[Result]:
 def test_a_grid_is_widened_where_its_last_rate_is_best(
     losses: dict[float, float], beyond: list[float]
 ) -> None:
-    assert _beyond(tuned(losses)) == beyond
+    assert next_rates(tuned(losses)) == beyond
 
 
 def test_a_training_that_diverged_costs_without_bound() -> None:

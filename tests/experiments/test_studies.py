@@ -44,6 +44,8 @@ def test_a_study_ends_with_its_findings(study: str, fast: Run) -> None:
     )
     for prediction in catalog.load(study).predictions:
         assert f": {prediction.claim} (" in run.ended.out
+    assert re.search("^holds: ", run.ended.out, flags=re.M)
+    assert "does not reproduce: " not in run.ended.out
     assert f"report       {run.place}/report.html" in run.ended.out
     assert f"tensorboard --logdir {run.place}/tensorboard" in run.ended.out
     assert list((run.place / "tensorboard").rglob("events.out.tfevents.*"))
