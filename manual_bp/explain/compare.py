@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-__all__ = ["difference", "largest"]
+__all__ = ["difference", "largest", "worst"]
 
 
 def largest(x: Tensor | None) -> float:
@@ -49,3 +50,9 @@ def difference(manual: Tensor | None, autograd: Tensor | None, scale: float = 0.
     if size < scale * torch.finfo(autograd.dtype).eps ** 0.5:
         size = scale
     return apart / size if size else (0.0 if apart == 0 else math.inf)
+
+
+def worst(errors: Iterable[float | None]) -> float | None:
+    """The largest of the errors that are known, NaN above all; None where none is."""
+    known = [e for e in errors if e is not None]
+    return max(known, key=lambda e: math.inf if math.isnan(e) else e, default=None)

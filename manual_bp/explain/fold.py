@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from manual_bp.explain.explanation import Explanation, Operation
+from manual_bp.explain.explanation import Explanation
+from manual_bp.explain.operation import Operation
 
 __all__ = ["Group", "folded"]
 

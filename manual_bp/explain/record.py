@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from manual_bp.by_hand import _REPLACED, by_hand
-from manual_bp.explain.explanation import Operation, Symbol
+from manual_bp.explain.operation import Operation, Symbol
 from manual_bp.explain.symbols import Argument, arguments, name_of, output_names, spec_of
 from manual_bp.spec import Spec
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.explain.explanation import Operation
+from manual_bp.explain.operation import Operation
 from manual_bp.explain.record import Recorder, Trace
 from manual_bp.explain.symbols import spec_of
 

@@ -15,8 +15,9 @@ from torch.overrides import _get_current_function_mode_stack, _pop_mode_temporar
 from manual_bp.by_hand import by_hand
 from manual_bp.explain.compare import largest
 from manual_bp.explain.direct import direct_calls
-from manual_bp.explain.explanation import Explanation, Operation, Update
+from manual_bp.explain.explanation import Explanation, Update
 from manual_bp.explain.loss import loss_name, loss_of
+from manual_bp.explain.operation import Operation
 from manual_bp.explain.record import Recorder
 from manual_bp.explain.running import cause, detached, output_of, tensors
 from manual_bp.explain.slopes import slopes

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.explain.explanation import Explanation, Operation, Symbol, Update
+from manual_bp.explain.explanation import Explanation, Update
+from manual_bp.explain.operation import Operation, Symbol
 
 __all__ = ["FULL", "render", "to_dict"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from manual_bp.explain.explanation import Explanation, Operation, Symbol, Table, Update
+from manual_bp.explain.explanation import Explanation, Table, Update
 from manual_bp.explain.fold import Group, folded
+from manual_bp.explain.operation import Operation, Symbol
 from manual_bp.explain.views.latex import latex
 from manual_bp.explain.views.numbers import abridged, agreement, number, shape, share
 from manual_bp.explain.worked import worked, worked_update

@@ -13,7 +13,8 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from manual_bp.explain.explanation import Explanation, Operation, Table
+from manual_bp.explain.explanation import Explanation, Table
+from manual_bp.explain.operation import Operation
 from manual_bp.explain.views.as_json import to_dict
 from manual_bp.explain.views.mathml import mathml
 from manual_bp.explain.views.numbers import agreement, number

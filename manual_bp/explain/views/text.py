@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
-from manual_bp.explain.explanation import Explanation, Operation, Symbol, Table, Update
+from manual_bp.explain.explanation import Explanation, Table, Update
 from manual_bp.explain.fold import Group, folded
+from manual_bp.explain.operation import Operation, Symbol
 from manual_bp.explain.views.numbers import abridged, agreement, number, share
 from manual_bp.explain.worked import worked, worked_update
 

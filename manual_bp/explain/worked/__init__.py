@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from manual_bp.explain.explanation import Operation, Update
+from manual_bp.explain.explanation import Update
+from manual_bp.explain.operation import Operation
 from manual_bp.explain.views.numbers import number
 from manual_bp.explain.worked.attention import attention
 from manual_bp.explain.worked.convolution import convolution

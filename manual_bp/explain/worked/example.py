@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from manual_bp.explain.explanation import Operation, Symbol
+from manual_bp.explain.operation import Operation, Symbol
 from manual_bp.explain.views.numbers import number
 
 __all__ = ["TERMS", "Example", "Place", "Worked", "name_at", "shown", "strongest"]
