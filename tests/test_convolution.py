@@ -8,8 +8,7 @@ import pytest
 import torch
 
 import manual_bp.functional as F
-from manual_bp.layers import convolution
-from manual_bp.layers.convolution import Geometry
+from manual_bp.convolutional import Geometry, by_columns, by_convolution, by_products
 from manual_bp.spec import Draw
 
 
@@ -53,9 +52,9 @@ def test_forms_of_the_weight_gradient_agree(
     grad_y = draw.fixed(*y.shape)
     (expected,) = torch.autograd.grad(y, weight, grad_y)
     geometry = Geometry(taps, stride, padding, dilation, groups)
-    forms = [convolution._by_convolution, convolution._by_columns]
+    forms = [by_convolution, by_columns]
     if groups == 4:
-        forms.append(convolution._by_products)
+        forms.append(by_products)
     for form in forms:
         torch.testing.assert_close(form(x, grad_y, geometry), expected, rtol=1e-10, atol=1e-12)
 

@@ -29,8 +29,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.convolutional import per_axis
 from manual_bp.function import Function, widened
-from manual_bp.layers.convolution import per_axis
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 F = torch.nn.functional

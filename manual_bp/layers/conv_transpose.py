@@ -30,8 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function, under_autocast
-from manual_bp.layers.convolution import (
+from manual_bp.convolutional import (
     CONVOLUTION,
     TRANSPOSED,
     Geometry,
@@ -40,6 +39,7 @@ from manual_bp.layers.convolution import (
     per_axis,
     weight_gradient,
 )
+from manual_bp.function import Function, under_autocast
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 F = torch.nn.functional

@@ -23,6 +23,7 @@ All three products are convolutions again:
   sum over n and p. Read it with k as the place of an output and p as the place in a kernel, and it
   is a convolution of x with dL/dy for its kernel: examples take the part of channels, channels
   that of examples, and stride and dilation change places, since ``p s + k d`` is ``k d + p s``.
+  :mod:`manual_bp.convolutional` has this form and two that are quicker for some sizes.
 
 Groups are independent convolutions side by side. LeCun et al. (1989), "Backpropagation Applied to
 Handwritten Zip Code Recognition", section 3; for the exchanged roles Dumoulin & Visin (2016), "A
@@ -31,43 +32,26 @@ guide to convolution arithmetic for deep learning", chapter 4.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function, is_recorded, under_autocast
+from manual_bp.convolutional import (
+    CONVOLUTION,
+    TRANSPOSED,
+    Geometry,
+    Places,
+    no_gradients,
+    per_axis,
+    weight_gradient,
+)
+from manual_bp.function import Function, under_autocast
 from manual_bp.layers.pad import pad
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 F = torch.nn.functional
-CONVOLUTION: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-TRANSPOSED: dict[int, Callable[..., Tensor]] = {
-    1: F.conv_transpose1d,
-    2: F.conv_transpose2d,
-    3: F.conv_transpose3d,
-}
-Places = tuple[int, ...]
-# Numbers that a core keeps at hand while it adds to them.
-_IN_CACHE = 2**17
-
-
-def per_axis(value: Any, dims: int) -> Places:
-    """One number for each spatial axis, given as one for all or as a sequence."""
-    values = tuple(value) if isinstance(value, (tuple, list)) else (value,)
-    return values * dims if len(values) == 1 else values
-
-
-class Geometry(NamedTuple):
-    """What a kernel sees of its input; one number for each spatial axis."""
-
-    taps: Places
-    stride: Places
-    padding: Places
-    dilation: Places
-    groups: int
 
 
 class ConvolutionFunction(Function):
@@ -119,14 +103,6 @@ class ConvolutionFunction(Function):
         return grad_x, grad_weight, grad_bias, *(None,) * 5
 
 
-def no_gradients(
-    x: Tensor, weight: Tensor, outputs: int, needed: tuple[bool, ...]
-) -> list[Tensor | None]:
-    """Zeros for x, weight and bias: without examples or channels torch computes nothing."""
-    zeros = torch.zeros_like(x), torch.zeros_like(weight), weight.new_zeros(outputs)
-    return [grad if need else None for grad, need in zip(zeros, needed, strict=False)]
-
-
 def input_gradient(grad_y: Tensor, weight: Tensor, sizes: Places, g: Geometry) -> Tensor:
     """``dL/dx``: (N, C, *sizes)."""
     # Where the stride does not divide, the last inputs were never seen: the output alone does not
@@ -142,81 +118,6 @@ def input_gradient(grad_y: Tensor, weight: Tensor, sizes: Places, g: Geometry) -
         # takes the result for the other one than the kernel makes of it.
         grad_x = grad_x.contiguous()
     return grad_x
-
-
-def weight_gradient(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
-    """``dL/dW``: (O, C/groups, *taps), by the quickest of three forms of the same sum.
-
-    Measured against the native kernel, which no forward operation reaches: the exchanged
-    convolution takes 0.9 to 1.5 of its time where a weight's fan-in is large. It has to lay out
-    all of grad_y as weights, which does not pay where they are used few times; there, and in
-    float64, for which oneDNN has no convolution at all, a matrix product over columns takes 0.5
-    to 1.7. With one channel a group a product of matrices has nothing to share: plain products.
-    """
-    if not is_recorded() and x.dtype in (torch.float32, torch.float64):
-        if x.shape[1] == g.groups > 1:
-            return _by_products(x, grad_y, g)
-        taps, places = math.prod(g.taps), math.prod(grad_y.shape[2:])
-        fan_in = x.shape[1] // g.groups * taps
-        if x.dtype == torch.float64 or fan_in <= (places if taps == 1 else 64):
-            return _by_columns(x, grad_y, g)
-    return _by_convolution(x, grad_y, g)
-
-
-def _by_convolution(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
-    """Convolve x with grad_y, examples and channels exchanged, stride and dilation too."""
-    # (C/g, g N, Q...): each group brings its own examples, as the channels of that group.
-    x = x.unflatten(1, (g.groups, -1)).movedim((2, 1), (0, 1)).flatten(1, 2)
-    convolution = CONVOLUTION[len(g.taps)]
-    weight = grad_y.transpose(0, 1)
-    grad = convolution(x, weight, None, g.dilation, g.padding, g.stride, g.groups)
-    # Inputs that the stride left unseen show up as taps that the kernel does not have.
-    for axis, size in enumerate(g.taps, 2):
-        grad = grad.narrow(axis, 0, size)
-    return grad.transpose(0, 1)
-
-
-def _windows(x: Tensor, places: Places, g: Geometry) -> Tensor:
-    """What each output sees, as a view of the padded input: (N, C, P..., K...)."""
-    if any(g.padding):
-        x = F.pad(x, [e for e in reversed(g.padding) for _ in range(2)])
-    each = zip(g.taps, g.stride, g.dilation, places, strict=True)
-    for axis, (taps, s, d, size) in enumerate(each, 2):
-        x = x.unfold(axis, d * (taps - 1) + 1, s).narrow(axis, 0, size)[..., ::d]
-    return x
-
-
-def _by_columns(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
-    """Write out the inputs of each output as a column: the sum over p is a matrix product."""
-    dims, (examples, channels) = len(g.taps), grad_y.shape[:2]
-    x = _windows(x, grad_y.shape[2:], g).unflatten(1, (g.groups, -1))
-    grad_y = grad_y.unflatten(1, (g.groups, -1)).flatten(3)  # (N, g, O/g, P)
-    places, taps = range(3, 3 + dims), range(3 + dims, 3 + 2 * dims)
-    fan_in = x.shape[2] * math.prod(g.taps)
-    if fan_in < grad_y.shape[3]:  # a product an example: grad_y stays where it is
-        columns = x.permute(0, 1, 2, *taps, *places).reshape(examples, g.groups, fan_in, -1)
-        grad = (grad_y @ columns.transpose(2, 3)).sum(0)
-    else:  # one product for all: many small results would take longer to add up
-        columns = x.permute(1, 2, *taps, 0, *places).reshape(g.groups, fan_in, -1)
-        grad = grad_y.movedim(0, 2).flatten(2) @ columns.transpose(1, 2)
-    return grad.reshape(channels, -1, *g.taps)
-
-
-def _by_products(x: Tensor, grad_y: Tensor, g: Geometry) -> Tensor:
-    """Multiply element by element and add up over examples first, a few at a time, in the cache."""
-    dims = len(g.taps)
-    places, taps = range(2, 2 + dims), range(2 + dims, 2 + 2 * dims)
-    x = (
-        _windows(x, grad_y.shape[2:], g).permute(0, *taps, 1, *places).unsqueeze(dims + 2)
-    )  # (N, K..., g, 1, P...)
-    grad_y = grad_y.unflatten(1, (g.groups, -1))[:, *(None,) * dims]  # (N, 1..., g, O/g, P...)
-    shape = torch.broadcast_shapes(x.shape[1:], grad_y.shape[1:])
-    count = min(len(x), 1 + _IN_CACHE // math.prod(shape))
-    total = x.new_zeros(count, *shape)
-    for some_x, some_grad_y in zip(x.split(count), grad_y.split(count), strict=True):
-        total[: len(some_x)].addcmul_(some_x, some_grad_y)
-    grad = total.sum((0, *range(-dims, 0)))  # (K..., g, O/g)
-    return grad.flatten(-2).movedim(-1, 0).unsqueeze(1)
 
 
 def _convolve(

@@ -30,9 +30,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.convolutional import per_axis
 from manual_bp.function import Function, widened
 from manual_bp.layers.avg_pool import spread_mean, windows_of
-from manual_bp.layers.convolution import per_axis
 from manual_bp.layers.max_pool import max_pool1d, max_pool2d, max_pool3d
 from manual_bp.ops.sign import abs, neg
 from manual_bp.spec import Draw, Sample, Spec, sample
