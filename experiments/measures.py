@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from experiments.trial import Result
+from experiments.trial import Array, Result
 
 
 def by_arm(results: Sequence[Result], arm: str) -> list[Result]:
@@ -50,6 +50,22 @@ def step_shrinkage(result: Result) -> float:
     ratios = result.curves["step/ratio"]
     tenth = _tenth(len(ratios))
     return float(np.median(ratios[-tenth:]) / np.median(ratios[:tenth]))
+
+
+def layers(result: Result, quantity: str, step: int = 0) -> Array:
+    """One quantity of all layers, from the input's side on, at one of the steps looked at.
+
+    It is what :class:`experiments.training.by_layer.ByLayer` kept.
+    """
+    names = [name for name in result.curves if name.startswith(f"{quantity}/")]
+    ordered = sorted(names, key=lambda name: int("".join(filter(str.isdigit, name)) or 0))
+    return np.array([result.curves[name][step] for name in ordered])
+
+
+def kept(result: Result) -> float:
+    """How much of the last hidden layer's gradient is left at the first, before the first step."""
+    spread = layers(result, "gradient")
+    return float(spread[0] / spread[-1])
 
 
 def _tenth(count: int) -> int:

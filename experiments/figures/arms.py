@@ -8,7 +8,7 @@ from matplotlib.ticker import MaxNLocator
 
 from experiments.agreement import LIMIT, Pair
 from experiments.figures import style
-from experiments.measures import by_arm
+from experiments.measures import by_arm, layers
 from experiments.study import Figure
 from experiments.trial import Array, Result
 
@@ -74,13 +74,6 @@ def by_layer(quantity: str, step: int = 0) -> Callable[[Result], tuple[Array, Ar
         return np.arange(1, len(y) + 1), y
 
     return read
-
-
-def layers(result: Result, quantity: str, step: int = 0) -> Array:
-    """One quantity of all layers, from the input's side on, at one of the steps looked at."""
-    names = [name for name in result.curves if name.startswith(f"{quantity}/")]
-    ordered = sorted(names, key=lambda name: int("".join(filter(str.isdigit, name)) or 0))
-    return np.array([result.curves[name][step] for name in ordered])
 
 
 def agreement(matched: Sequence[Pair], colours: Colours) -> Figure:

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments import configs
 from experiments.figures import arms, style
-from experiments.measures import by_arm, late_loss
+from experiments.measures import by_arm, kept, late_loss, layers
 from experiments.statistics import over, plus_minus
 from experiments.study import (
     Backprop,
@@ -125,15 +125,9 @@ def plan(options: Options) -> Plan:
     )
 
 
-def kept(result: Result) -> float:
-    """How much of the gradient of the last hidden layer is left at the first."""
-    spread = arms.layers(result, "gradient")
-    return float(spread[0] / spread[-1])
-
-
 def dead(result: Result) -> float:
     """The share of all hidden units without gradient at the end."""
-    return float(arms.layers(result, "dead", -1).mean())
+    return float(layers(result, "dead", -1).mean())
 
 
 def _verdicts(final: Sequence[Result], options: Options) -> list[Verdict]:

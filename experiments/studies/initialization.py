@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments import configs
 from experiments.figures import arms, style
-from experiments.measures import by_arm, late_loss
+from experiments.measures import by_arm, kept, late_loss, layers
 from experiments.statistics import over, plus_minus
 from experiments.study import (
     Backprop,
@@ -143,12 +143,6 @@ def plan(options: Options) -> Plan:
     )
 
 
-def kept(result: Result) -> float:
-    """How much of the gradient of the last hidden layer is left at the first."""
-    spread = arms.layers(result, "gradient")
-    return float(spread[0] / spread[-1])
-
-
 def _verdicts(first: Sequence[Result], final: Sequence[Result], options: Options) -> list[Verdict]:
     ratios = {arm: [kept(r) for r in by_arm(first, arm)] for arm in ("standard", "Xavier")}
     ends = {arm: [late_loss(r) for r in by_arm(final, arm)] for arm in RULES}
@@ -174,7 +168,7 @@ def _trained(final: Sequence[Result], best: dict[str, float]) -> Table:
     rows = []
     for arm, rule in RULES.items():
         own = by_arm(final, arm)
-        signal = [float(s[-1] / s[0]) for s in (arms.layers(r, "output") for r in own) if s[0]]
+        signal = [float(s[-1] / s[0]) for s in (layers(r, "output") for r in own) if s[0]]
         rows.append(
             (
                 arm if isinstance(rule, str) else f"{arm} (std {rule:g})",
@@ -203,7 +197,7 @@ def _first(first: Sequence[Result]) -> Table:
         (
             arm,
             plus_minus([kept(r) for r in by_arm(first, arm)], ".3f"),
-            plus_minus([float(arms.layers(r, "output")[-1]) for r in by_arm(first, arm)], ".3f"),
+            plus_minus([float(layers(r, "output")[-1]) for r in by_arm(first, arm)], ".3f"),
         )
         for arm in ("standard", "Xavier")
     ]
