@@ -1,6 +1,5 @@
 """What is wrong with the gradients, found while a module trains."""
 
-import random
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +11,7 @@ from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor
 from torch.utils._pytree import tree_flatten_with_path
 
+from lightning_modules.callbacks.random_state import random_state, set_random_state
 from manual_bp.explain.diagnosis import Diagnosis, Finding, examine
 
 
@@ -67,7 +67,7 @@ class GradientDiagnosis(pl.Callback):
     ) -> None:
         """Diagnose the step that comes, if it is its turn."""
         self._batch = batch, batch_idx
-        self._random = _random_state(pl_module)
+        self._random = random_state(pl_module.device)
         step = _step(trainer)
         if step % self.every_n_steps == 0 and step not in self.diagnoses:
             self._diagnose(trainer, pl_module, step)
@@ -106,8 +106,8 @@ class GradientDiagnosis(pl.Callback):
             assert isinstance(loss, Tensor)
             return loss
 
-        here = _random_state(pl_module)
-        _set_random_state(pl_module, self._random)
+        here = random_state(pl_module.device)
+        set_random_state(pl_module.device, self._random)
         # What the watched step logs would be logged twice.
         pl_module.__dict__["log"] = _silent
         optimizers = trainer.optimizers
@@ -119,7 +119,7 @@ class GradientDiagnosis(pl.Callback):
             return
         finally:
             del pl_module.__dict__["log"]
-            _set_random_state(pl_module, here)
+            set_random_state(pl_module.device, here)
         self.diagnoses[step] = diagnosis
         self._tell(trainer, diagnosis, step)
 
@@ -143,20 +143,6 @@ def _step(trainer: pl.Trainer) -> int:
 
 def _silent(*_: Any, **__: Any) -> None:
     """Log nothing."""
-
-
-def _random_state(pl_module: pl.LightningModule) -> tuple[Any, ...]:
-    cuda = pl_module.device.type == "cuda"
-    state = torch.cuda.get_rng_state(pl_module.device) if cuda else None
-    return random.getstate(), torch.get_rng_state(), state
-
-
-def _set_random_state(pl_module: pl.LightningModule, state: tuple[Any, ...]) -> None:
-    python, cpu, cuda = state
-    random.setstate(python)
-    torch.set_rng_state(cpu)
-    if cuda is not None:
-        torch.cuda.set_rng_state(cuda, pl_module.device)
 
 
 def _named(batch: Any) -> Iterator[tuple[str, Tensor]]:

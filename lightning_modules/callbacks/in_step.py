@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import manual_bp
+from lightning_modules.callbacks.random_state import random_state, set_random_state
 from lightning_modules.comparison import Comparison, Parting
 
 
@@ -59,7 +60,7 @@ class InStep(pl.Callback):
         self._names: list[str] = []
         self._losses: list[Tensor] = []
         self._step = 0
-        self._random_state = torch.empty(0)
+        self._random_state: tuple[Any, ...] = ()
         self._settings: list[dict[str, Any]] = []
         self._saved: dict[str, Any] = {}
         self._before: dict[str, Tensor] = {}
@@ -111,7 +112,7 @@ class InStep(pl.Callback):
     ) -> None:
         """Remember the random numbers that the module is about to draw."""
         self._step = trainer.global_step
-        self._random_state = _random_state(pl_module.device)
+        self._random_state = random_state(pl_module.device)
         self._before, self._gradients = {}, {}
         if self._step % self.every_n_steps == 0 and _share(trainer) == 1:
             self._before = {name: x.clone() for name, x in pl_module.state_dict().items()}
@@ -136,17 +137,17 @@ class InStep(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Let the twin take the same batch, and the step if the module took one; compare."""
-        after = _random_state(pl_module.device)
-        _set_random_state(pl_module.device, self._random_state)
+        after = random_state(pl_module.device)
+        set_random_state(pl_module.device, self._random_state)
         stepped = trainer.global_step > self._step
         loss = self._advance(trainer, batch, batch_idx, stepped)
         self._losses.append(loss.double())
         if stepped:
             self._compare(pl_module, outputs["loss"].detach(), loss / _share(trainer))
         if self._gradients:
-            _set_random_state(pl_module.device, self._random_state)
+            set_random_state(pl_module.device, self._random_state)
             self._probe(trainer, batch, batch_idx)
-        _set_random_state(pl_module.device, after)
+        set_random_state(pl_module.device, after)
         if stepped and self._step % self.every_n_steps == 0 and self.comparison is not None:
             metrics = self.comparison.flush()
             for logger in trainer.loggers:
@@ -283,19 +284,6 @@ def _gradient(parameter: Tensor) -> Tensor:
 def _share(trainer: pl.Trainer) -> int:
     """What Lightning divides each loss by, when gradients are accumulated over several batches."""
     return trainer.accumulate_grad_batches
-
-
-def _random_state(device: torch.device) -> Tensor:
-    if device.type == "cuda":
-        return torch.cat([torch.get_rng_state(), torch.cuda.get_rng_state(device)])
-    return torch.get_rng_state()
-
-
-def _set_random_state(device: torch.device, state: Tensor) -> None:
-    size = len(torch.get_rng_state())
-    torch.set_rng_state(state[:size])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state[size:], device)
 
 
 def _silent(*args: Any, **kwargs: Any) -> None:

@@ -1,5 +1,6 @@
 """Two trainings in step: they agree, and a planted error is named by its layer and step."""
 
+import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -41,6 +42,13 @@ class Plain(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.SGD(self.parameters(), lr=0.3, momentum=0.9)
         return [optimizer], [torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)]
+
+
+class Drawing(Plain):
+    """A module that draws from Python's random numbers, too."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
+        return {"loss": random.uniform(0.5, 1.5) * super().training_step(batch, batch_idx)["loss"]}
 
 
 class Leaky(torch.autograd.Function):
@@ -102,6 +110,10 @@ def test_both_go_the_same_way(trainer: MakeTrainer, arguments: dict[str, Any], k
     if isinstance(module, Classifier) and isinstance(twin, Classifier):
         assert module.audit is not None and module.audit.all_by_hand
         assert twin.audit is not None and not twin.audit.all_by_hand
+
+
+def test_both_draw_the_same_random_numbers_of_python(trainer: MakeTrainer) -> None:
+    assert fit(trainer, Drawing(), InStep(4), max_epochs=1).parted is None
 
 
 def test_a_planted_error_is_named(trainer: MakeTrainer) -> None:
