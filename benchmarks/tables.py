@@ -2,8 +2,7 @@
 
 ``python -m benchmarks.tables`` runs every sample against autograd, dtype by dtype, and times every
 layer at two sizes; it takes some minutes. ``--errors`` leaves the times as they are and takes one
-minute, ``--text`` leaves all measurements. The figures are those of the studies' reports, where
-there are any: ``make studies`` comes first.
+minute, ``--text`` leaves all measurements. For the studies there is :mod:`benchmarks.studies`.
 """
 
 from __future__ import annotations
@@ -23,14 +22,6 @@ from manual_bp.layers import SPECS
 from manual_bp.spec import Spec
 
 ROOT = Path(__file__).parents[1]
-
-# The figure of each study that stands for it in the documentation.
-FIGURES = {
-    "activations": "The gradient on its way back",
-    "initialization": "The signal on its way up",
-    "optimizers": "The whole training",
-    "xor": "Solved, or on a plateau",
-}
 
 # What the first page shows; docs/layers.md has them all.
 FIRST_PAGE = (
@@ -142,26 +133,8 @@ def example_layer() -> str:
     return fenced((ROOT / "manual_bp/layers/tanh.py").read_text(encoding="utf-8"), "python")
 
 
-def figure(study: str, title: str) -> str | None:
-    """A figure out of a study's report, as a file of its own; None before the study was run."""
-    report = ROOT / "logs" / study / "report.html"
-    if not report.is_file():
-        return None
-    page = report.read_text(encoding="utf-8")
-    found = re.search(rf'<svg [^>]*aria-label="{re.escape(title)}".*?</svg>', page, re.DOTALL)
-    if found is None:
-        sys.exit(f"{report}: there is no figure called {title!r}")
-    paper = (
-        '<svg xmlns="http://www.w3.org/2000/svg" style="background:white;color:#222" width="640"'
-    )
-    return found[0].replace("<svg", paper, 1) + "\n"
-
-
 def main() -> None:
     """Measure, and write both files."""
-    for study, title in FIGURES.items():
-        if (drawn := figure(study, title)) is not None:
-            (ROOT / "docs" / "figures" / f"{study}.svg").write_text(drawn, encoding="utf-8")
     put(ROOT / "README.md", "check", fenced(first_check(), "text"))
     put(ROOT / "README.md", "layer", example_layer())
     if "--text" in sys.argv[1:]:

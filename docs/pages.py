@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from experiments import catalog
@@ -111,19 +112,29 @@ def _lessons(folder: Path) -> None:
 
 
 def _studies(folder: Path) -> None:
-    figures = Path(__file__).parent / "figures"
+    home = Path(__file__).parent
+    known = json.loads((home / "findings.json").read_text(encoding="utf-8"))
     for name in catalog.names():
-        study = catalog.load(name)
+        study, found = catalog.load(name), known.get(name)
         lines = [f"# {name}", "", study.question, ""]
-        if (figures / f"{name}.svg").is_file():
+        if (home / "figures" / f"{name}.svg").is_file():
             lines += [f"![{study.question}](../figures/{name}.svg)", ""]
         for prediction in study.predictions:
             lines += [f"**{prediction.claim}** ({prediction.source})", ""]
             lines += [f"Refuted if {prediction.refuted_if}.", ""]
+            lines += [
+                f"Measured: {verdict['measured']}. Verdict: **{verdict['verdict']}**.\n"
+                for verdict in (found or {}).get("verdicts", ())
+                if verdict["claim"] == prediction.claim
+            ]
+        if found:
+            lines += [f"## {found['title']}", "", *_table(found["columns"], found["rows"]), ""]
+            lines += [found["note"], "", found["agreement"], ""]
         for kind in ("scientific", "nuisance", "fixed"):
-            lines += [f"## {kind.capitalize()}", ""]
-            lines += [f"- *{key}*: {value}" for key, value in getattr(study, kind).items()]
-            lines += [""]
+            if entries := getattr(study, kind):
+                lines += [f"## {kind.capitalize()}", ""]
+                lines += [f"- *{key}*: {value}" for key, value in entries.items()]
+                lines += [""]
         lines += [f"*Metric:* {study.metric}", "", f"*Seeds:* {study.seeds}", ""]
         lines += ["```sh", f"python -m experiments run {name}", "```", ""]
         (folder / f"{name}.md").write_text("\n".join(lines), encoding="utf-8")
@@ -133,3 +144,8 @@ def _studies(folder: Path) -> None:
         "A question each, with what would refute the textbook's answer said beforehand.",
         catalog.names(),
     )
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]

@@ -1,0 +1,85 @@
+"""Writes what the documentation shows of the studies, from what ``make studies`` left in logs/.
+
+``python -m benchmarks.studies`` replays the studies that were run in full and writes a figure of
+each, docs/findings.json (which the pages of the studies are made from) and the README's table.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.tables import ROOT, markdown, put
+from experiments import catalog, engine
+from experiments.figures import style
+from experiments.refusal import Refusal
+from experiments.study import Figure, Findings, Options
+
+# The figure that stands for a study where that is not its first one.
+FIGURES = {
+    "initialization": "forward",
+    "optimizers": "loss",
+}
+
+FOUND = ROOT / "docs" / "findings.json"
+
+
+def main() -> None:
+    """Write all of it; what was not run keeps what an earlier run left."""
+    known: dict[str, Any] = json.loads(FOUND.read_text("utf-8")) if FOUND.is_file() else {}
+    for name in catalog.names():
+        study = catalog.load(name)
+        try:
+            findings, current = engine.replay(study, Options(logs=ROOT / "logs"))
+        except Refusal as refusal:
+            print(f"{name}: {refusal}", file=sys.stderr)
+            continue
+        if not current:
+            print(f"{name}: some of its results come from earlier code", file=sys.stderr)
+        known[name] = record(findings)
+        drawn = svg(next(f for f in findings.figures if f.name == FIGURES.get(name, f.name)))
+        (ROOT / "docs" / "figures" / f"{name}.svg").write_text(drawn, encoding="utf-8")
+    known = {name: known[name] for name in catalog.names() if name in known}
+    FOUND.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    put(ROOT / "README.md", "studies", summary(known))
+
+
+def record(findings: Findings) -> dict[str, Any]:
+    """What is kept of a study's findings."""
+    table = findings.tables[0]
+    return {
+        "verdicts": [
+            {"claim": v.prediction.claim, "verdict": v.word, "measured": v.measured}
+            for v in findings.verdicts
+        ],
+        "agreement": findings.agreement,
+        "title": table.title,
+        "columns": list(table.columns),
+        "rows": [list(row) for row in table.rows],
+        "note": table.note,
+    }
+
+
+def svg(figure: Figure) -> str:
+    """A figure as a file of its own."""
+    drawn = style.svg(figure.draw(), figure.name, figure.title)
+    paper = (
+        '<svg xmlns="http://www.w3.org/2000/svg" style="background:white;color:#222" width="640"'
+    )
+    return drawn.replace("<svg", paper, 1)
+
+
+def summary(known: Mapping[str, Any]) -> str:
+    """A row for each claim: the study, what the textbook says, what was measured, the verdict."""
+    rows = [
+        (f"`{name}`" if first == 0 else "", v["claim"], v["measured"], v["verdict"])
+        for name, found in known.items()
+        for first, v in enumerate(found["verdicts"])
+    ]
+    return markdown(("study", "claim", "measured", "verdict"), rows)
+
+
+if __name__ == "__main__":
+    main()
