@@ -13,8 +13,13 @@ from manual_bp.located import Place, place_of
 
 __all__ = ["Audit", "audit"]
 
-# Where a gradient ends its way; nothing is computed there.
-_LEAVES = {"AccumulateGrad", "torch::autograd::AccumulateGrad"}
+# Nothing is computed there: where a gradient ends its way, and where torch shows it, as it is, to
+# the backward hooks of a module.
+_NO_OPERATIONS = {
+    "AccumulateGrad",
+    "torch::autograd::AccumulateGrad",
+    "BackwardHookFunctionBackward",
+}
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def audit(output: Tensor | Iterable[Tensor]) -> Audit:
 
 
 def nodes_behind(outputs: Iterable[Tensor]) -> Iterator[Any]:
-    """The operations of the backward graph of ``outputs``, each once; not the leaves."""
+    """The operations of the backward graph of ``outputs``, each once."""
     seen: set[Any] = set()
     waiting = [tensor.grad_fn for tensor in outputs]
     while waiting:
@@ -104,7 +109,7 @@ def nodes_behind(outputs: Iterable[Tensor]) -> Iterator[Any]:
             continue
         seen.add(node)
         waiting.extend(following for following, _ in node.next_functions)
-        if node.name() not in _LEAVES:
+        if node.name() not in _NO_OPERATIONS:
             yield node
 
 

@@ -384,6 +384,17 @@ def test_register_takes_callables() -> None:
         manual_bp.register("relu", torch.relu)  # type: ignore[arg-type]
 
 
+def test_a_hook_on_a_module_is_no_operation() -> None:
+    seen: list[Tensor | None] = []
+    layer = manual_bp.nn.Linear(3, 2)
+    layer.register_full_backward_hook(lambda *args: seen.append(args[2][0]))
+    y = layer(torch.randn(4, 3, requires_grad=True))
+    assert manual_bp.audit(y).by_hand.total() == 1 and manual_bp.audit(y).all_by_hand
+    upstream = torch.randn_like(y)
+    y.backward(upstream)
+    assert len(seen) == 1 and seen[0] is not None and torch.equal(seen[0], upstream)
+
+
 def test_audit_of_nothing_and_of_no_tensor() -> None:
     report = manual_bp.audit(torch.ones(2))
     assert not report.all_by_hand
