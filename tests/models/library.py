@@ -6,6 +6,7 @@ loss. What a config leaves out is the library's default.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,6 +16,21 @@ Made = tuple[nn.Module, dict[str, Any]]
 
 VOCABULARY = 37
 
+# The sizes of a small Transformer, of one that reads text, and of one whose queries share keys.
+SMALL: dict[str, Any] = {
+    "hidden_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 20,
+}
+READER = SMALL | {"vocab_size": VOCABULARY, "max_position_embeddings": 16}
+SHARED_KEYS = READER | {
+    "hidden_size": 16,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 24,
+}
+
 
 def _tokens(*shape: int) -> Tensor:
     return torch.randint(VOCABULARY, shape)
@@ -22,6 +38,12 @@ def _tokens(*shape: int) -> Tensor:
 
 def _images(n: int, size: int) -> Tensor:
     return torch.randn(n, 3, size, size)
+
+
+def _predicts(kind: Callable[[Any], Any], config: Any) -> tuple[Any, dict[str, Any]]:
+    """A model of language, on a text that is its own target."""
+    tokens = _tokens(2, 9)
+    return kind(config), {"input_ids": tokens, "labels": tokens}
 
 
 def gpt2() -> Made:
@@ -36,29 +58,20 @@ def gpt2() -> Made:
         bos_token_id=0,
         eos_token_id=0,
     )
-    tokens = _tokens(2, 9)
-    model = GPT2LMHeadModel(config)
+    model, call = _predicts(GPT2LMHeadModel, config)
     model.loss_type = "ForCausalLM"  # it takes that anyway, after a warning
-    return model, {"input_ids": tokens, "labels": tokens}
+    return model, call
 
 
 def bert() -> Made:
     """With a mask of padding, and words to fill in."""
     from transformers import BertConfig, BertForMaskedLM
 
-    config = BertConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=12,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=20,
-        max_position_embeddings=16,
-    )
     tokens = _tokens(2, 9)
     labels = torch.where(tokens < 9, tokens, -100)
     mask = torch.ones(2, 9, dtype=torch.long)
     mask[1, 6:] = 0
-    return BertForMaskedLM(config), {
+    return BertForMaskedLM(BertConfig(**READER)), {
         "input_ids": tokens,
         "attention_mask": mask,
         "labels": labels,
@@ -69,17 +82,7 @@ def llama() -> Made:
     """Rotary positions, RMSNorm, gated SiLU, two queries to a key."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=16,
-    )
-    tokens = _tokens(2, 9)
-    return LlamaForCausalLM(config), {"input_ids": tokens, "labels": tokens}
+    return _predicts(LlamaForCausalLM, LlamaConfig(**SHARED_KEYS))
 
 
 def mixtral() -> Made:
@@ -87,19 +90,12 @@ def mixtral() -> Made:
     from transformers import MixtralConfig, MixtralForCausalLM
 
     config = MixtralConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=16,
-        intermediate_size=24,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **SHARED_KEYS,
         num_local_experts=4,
-        max_position_embeddings=16,
         output_router_logits=True,
         experts_implementation="eager",  # the grouped kernel takes no float64
     )
-    tokens = _tokens(2, 9)
-    return MixtralForCausalLM(config), {"input_ids": tokens, "labels": tokens}
+    return _predicts(MixtralForCausalLM, config)
 
 
 def t5() -> Made:
@@ -123,18 +119,9 @@ def deberta() -> Made:
     from transformers import DebertaV2Config, DebertaV2ForMaskedLM
 
     config = DebertaV2Config(
-        vocab_size=VOCABULARY,
-        hidden_size=12,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=20,
-        max_position_embeddings=16,
-        relative_attention=True,
-        pos_att_type=["p2c", "c2p"],
-        position_buckets=4,
+        **READER, relative_attention=True, pos_att_type=["p2c", "c2p"], position_buckets=4
     )
-    tokens = _tokens(2, 9)
-    return DebertaV2ForMaskedLM(config), {"input_ids": tokens, "labels": tokens}
+    return _predicts(DebertaV2ForMaskedLM, config)
 
 
 def mamba() -> Made:
@@ -144,8 +131,7 @@ def mamba() -> Made:
     config = MambaConfig(
         vocab_size=VOCABULARY, hidden_size=12, state_size=4, num_hidden_layers=2, use_mambapy=False
     )
-    tokens = _tokens(2, 9)
-    return MambaForCausalLM(config), {"input_ids": tokens, "labels": tokens}
+    return _predicts(MambaForCausalLM, config)
 
 
 def whisper() -> Made:
@@ -181,11 +167,8 @@ def wav2vec2() -> Made:
     from transformers import Wav2Vec2Config, Wav2Vec2ForCTC
 
     config = Wav2Vec2Config(
+        **SMALL,
         vocab_size=11,
-        hidden_size=12,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=20,
         conv_dim=(8, 8),
         conv_stride=(2, 2),
         conv_kernel=(3, 3),
@@ -236,15 +219,7 @@ def convnext() -> Made:
 def vit() -> Made:
     from transformers import ViTConfig, ViTForImageClassification
 
-    config = ViTConfig(
-        hidden_size=12,
-        num_hidden_layers=2,
-        num_attention_heads=3,
-        intermediate_size=20,
-        image_size=12,
-        patch_size=4,
-        num_labels=5,
-    )
+    config = ViTConfig(**SMALL, image_size=12, patch_size=4, num_labels=5)
     return ViTForImageClassification(config), _classified(3, 12)
 
 
@@ -290,20 +265,9 @@ def clip() -> Made:
     """Two towers and a contrastive loss."""
     from transformers import CLIPConfig, CLIPModel
 
-    tower = {
-        "hidden_size": 12,
-        "intermediate_size": 20,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 3,
-    }
-    text = {
-        **tower,
-        "vocab_size": VOCABULARY,
-        "max_position_embeddings": 16,
-        "bos_token_id": 0,
-        "eos_token_id": VOCABULARY - 1,
-    }
-    vision = {**tower, "image_size": 12, "patch_size": 4}
+    one_layer = {"num_hidden_layers": 1}
+    text = READER | one_layer | {"bos_token_id": 0, "eos_token_id": VOCABULARY - 1}
+    vision = SMALL | one_layer | {"image_size": 12, "patch_size": 4}
     config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=8)
     tokens = _tokens(3, 9)
     tokens[:, -1] = VOCABULARY - 1  # the word whose vector stands for the whole text
