@@ -40,7 +40,7 @@ function place() {
     item.y = above + item.row * BOX.dy;
   });
   return {
-    width: 46 + (Math.max(...columns) - first) * BOX.dx + BOX.w + 30,
+    width: 46 + (Math.max(...columns) - first) * BOX.dx + BOX.w + 24,
     height: above + (Math.max(...items.map((i) => i.row)) + 1) * BOX.dy - 8,
   };
 }
@@ -82,7 +82,8 @@ function draw() {
       "aria-label": `${item.path || item.op.module} ${kindOf(item)}, box ${i + 1} of ${items.length}`,
     }, svg);
     item.entries.filter((s) => s.name).slice(0, 3).forEach((s, k, all) => {
-      const x = item.column === items[0].column && k === 0 ? null : BOX.w / 2 + (k - (all.length - 1) / 2) * 44;
+      const free = !edges.some((edge) => edge.to === i); // nothing else comes in from the left
+      const x = free && k === 0 ? null : BOX.w / 2 + (k - (all.length - 1) / 2) * 44;
       if (x === null) {
         el("path", { class: "edge entry", d: `M-26,${BOX.h / 2} L0,${BOX.h / 2}` }, g);
         el("text", { class: "soft", x: -30, y: BOX.h / 2 - 8 }, g, short(s.name, 8));
