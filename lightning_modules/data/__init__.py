@@ -3,6 +3,7 @@
 from lightning_modules.data.digits import Digits
 from lightning_modules.data.in_memory import InMemory
 from lightning_modules.data.mnist5k import MNIST5k
+from lightning_modules.data.noisy_digits import NoisyDigits
 from lightning_modules.data.xor import XOR
 
-__all__ = ["XOR", "Digits", "InMemory", "MNIST5k"]
+__all__ = ["XOR", "Digits", "InMemory", "MNIST5k", "NoisyDigits"]
