@@ -1,11 +1,16 @@
 """A small GPT: tokens in, the next token's logits out."""
 
 from collections import OrderedDict
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from lightning_modules.networks.initialization import Rule, initialize
 from lightning_modules.networks.namespace import Namespace
+
+Norm = Literal["pre", "post"]
+"""Where a block's norms stand: before each sublayer, or after its addition to the shortcut."""
 
 
 class CausalSelfAttention(torch.nn.Module):
@@ -39,19 +44,26 @@ class CausalSelfAttention(torch.nn.Module):
 
 
 class Block(torch.nn.Module):
-    """Attention, then a small MLP at each position, each beside a shortcut and after a LayerNorm.
+    """Attention, then a small MLP at each position, each beside a shortcut and with a LayerNorm.
 
-    ``x = x + attention(norm1(x)),  x = x + down(gelu(up(norm2(x))))``, (N, T, width).
+    With ``mlp(x) = down(gelu(up(x)))``, (N, T, width)::
+
+        pre   x = x + attention(norm1(x)),  x = x + mlp(norm2(x))
+        post  x = norm1(x + attention(x)),  x = norm2(x + mlp(x))
 
     Args:
         nn: Where the layers come from.
         width: Features of a position; the MLP is four times as wide.
         heads: Heads of the attention.
         dropout: Probability of dropping a number that is added to the shortcut.
+        norm: "pre" or "post".
     """
 
-    def __init__(self, nn: Namespace, width: int, heads: int, dropout: float) -> None:
+    def __init__(
+        self, nn: Namespace, width: int, heads: int, dropout: float, norm: Norm = "pre"
+    ) -> None:
         super().__init__()
+        self.norm = norm
         self.norm1 = nn.LayerNorm(width)
         self.attention = CausalSelfAttention(nn, width, heads, dropout)
         self.norm2 = nn.LayerNorm(width)
@@ -63,6 +75,9 @@ class Block(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block to x, (N, T, width)."""
+        if self.norm == "post":
+            x = self.norm1(x + self.drop(self.attention(x)))
+            return self.norm2(x + self.drop(self.mlp(x)))
         x = x + self.drop(self.attention(self.norm1(x)))
         return x + self.drop(self.mlp(self.norm2(x)))
 
@@ -73,6 +88,10 @@ class GPT(torch.nn.Module):
     As GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners", section
     2.3): norms before the sublayers, weights N(0, 0.02), those that end on the shortcut divided by
     sqrt(2 blocks). Unlike it, the read-out has weights of its own.
+
+    With ``norm="post"`` the norms stand behind the additions instead, as in Vaswani et al. 2017,
+    "Attention is all you need", section 3.1, and the last norm, which would then be the second in
+    a row, is left out.
 
     The adds and views between layers are plain torch calls; under ``manual_bp.by_hand()`` they are
     by hand too.
@@ -85,9 +104,13 @@ class GPT(torch.nn.Module):
         heads: Heads of each attention.
         blocks: How many blocks.
         dropout: 0 <= dropout < 1.
+        norm: "pre" or "post".
+        initialization: How the weights of the linear layers start, as :func:`initialize` has it;
+            None for GPT-2's.
 
     Raises:
-        ValueError: A size is not positive, width is no multiple of heads, dropout is out of range.
+        ValueError: A size is not positive, width is no multiple of heads, dropout is out of range,
+            norm or initialization is none of those known.
     """
 
     def __init__(
@@ -99,7 +122,11 @@ class GPT(torch.nn.Module):
         heads: int = 4,
         blocks: int = 2,
         dropout: float = 0.0,
+        norm: Norm = "pre",
+        initialization: Rule | float | None = None,
     ) -> None:
+        if norm not in get_args(Norm):
+            raise ValueError(f'norm must be "pre" or "post", got {norm!r}')
         if min(tokens, context, width, heads, blocks) < 1 or width % heads:
             raise ValueError(
                 "tokens, context, width, heads and blocks must be positive and width a multiple "
@@ -113,10 +140,10 @@ class GPT(torch.nn.Module):
         self.position = nn.Embedding(context, width)
         self.blocks = nn.Sequential(
             OrderedDict(
-                (f"block{i}", Block(nn, width, heads, dropout)) for i in range(1, blocks + 1)
+                (f"block{i}", Block(nn, width, heads, dropout, norm)) for i in range(1, blocks + 1)
             )
         )
-        self.norm = nn.LayerNorm(width)
+        self.norm = nn.LayerNorm(width) if norm == "pre" else nn.Identity()
         self.output = nn.Linear(width, tokens, bias=False)
         for name, p in self.named_parameters():
             if name.endswith("bias"):
@@ -125,6 +152,8 @@ class GPT(torch.nn.Module):
                 ends = name.endswith(("attention.output.weight", "down.weight"))
                 std = 0.02 / (2 * blocks) ** 0.5 if ends else 0.02
                 torch.nn.init.normal_(p, std=std)
+        if initialization is not None:
+            initialize(self, initialization)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the logits (N, T, tokens) of the tokens that follow those of (N, T), int64.
