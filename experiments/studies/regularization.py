@@ -1,0 +1,308 @@
+"""What keeps a large network from learning its few examples by heart, mistakes and all?
+
+A wide network is trained on 200 digits, 40 of which have a wrong label: with nothing against it,
+with dropout, with weight decay, and stopped early. Seen are the rightly labelled images that it
+trains on, unseen those of the test part. The thresholds were set by runs on seeds 101 and 102.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from experiments import configs
+from experiments.figures import regularization as figures
+from experiments.figures import style
+from experiments.measures import by_arm
+from experiments.statistics import interval, over, plus_minus
+from experiments.study import (
+    Backprop,
+    Findings,
+    Options,
+    Plan,
+    Prediction,
+    Study,
+    Table,
+    Verdict,
+    judge,
+)
+from experiments.trial import Array, Result, Trial
+from experiments.tuning import SEED
+
+EVERY = 10
+"""Training steps from one evaluation to the next."""
+PATIENCE = 10
+"""Evaluations without a lower validation loss after which a training is stopped early."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What is done against overfitting: its colour, and the strengths to try."""
+
+    name: str
+    colour: str
+    strengths: Sequence[float] = (0.0,)
+
+
+NOTHING, DROPOUT, DECAY, STOPPING = ARMS = (
+    Arm("nothing", style.RED),
+    Arm("dropout", style.BLUE, (0.3, 0.5, 0.6, 0.7, 0.8)),
+    Arm("weight decay", style.GREEN, (0.003, 0.01, 0.02, 0.03, 0.05)),
+    Arm("early stopping", style.ORANGE),
+)
+COLOURS = {arm.name: arm.colour for arm in ARMS}
+
+MEMORISES = Prediction(
+    claim="With more weights than examples a network learns its examples by heart, the wrong ones "
+    "too, and after a while does worse on others the longer it trains.",
+    source="Zhang et al. 2017, section 2 (arXiv:1611.03530); Prechelt 1998, section 1",
+    refuted_if="with nothing against it less than 95 % of the wrong labels are reproduced at the "
+    "end, or the test loss there is below 1.5 of its lowest, under any seed",
+)
+DROPS = Prediction(
+    claim="Dropout narrows the gap between what was seen and what was not, and lowers the loss on "
+    "the unseen.",
+    source="Srivastava et al. 2014, sections 1 and 6 (JMLR 15)",
+    refuted_if="with dropout the test loss or the gap is above 0.75 of what it is without, under "
+    "any seed",
+)
+DECAYS = Prediction(
+    claim="Weight decay does so too: it keeps the weights short, so that they cannot bend to noise "
+    "in the targets.",
+    source="Krogh & Hertz 1992, sections 1 and 3 (NIPS 4)",
+    refuted_if="with weight decay the test loss or the gap is above 0.75 of what it is without, or "
+    "the weights are not shorter, under any seed",
+)
+STOPS = Prediction(
+    claim="Stopping where the validation loss is lowest does so at a fraction of the cost.",
+    source="Prechelt 1998, Early stopping - but when?; Goodfellow et al. 2016, section 7.8",
+    refuted_if="at that step the test loss or the gap is above 0.75 of what it is at the end of "
+    "the full training, or more than half of its steps were needed, under any seed",
+)
+BEATS = Prediction(
+    claim="Dropout does better than weight decay.",
+    source="Srivastava et al. 2014, section 6.5 and Table 9",
+    refuted_if="the 95 % interval of the test loss with weight decay less that with dropout, over "
+    "the seeds, reaches below 0",
+)
+
+PREDICTIONS = (MEMORISES, DROPS, DECAYS, STOPS, BEATS)
+SHORT = (MEMORISES, DROPS, STOPS)
+"""Those that the short form decides too."""
+
+
+def trial(
+    arm: Arm, strength: float, seed: int, backprop: Backprop, options: Options, phase: str
+) -> Trial:
+    """One training of the wide network with one thing done against overfitting."""
+    final = phase == "final"
+    watchers = []
+    if final:
+        watchers.append(configs.item("experiments.training.generalization.Generalization"))
+    if arm is STOPPING:
+        watchers.append(
+            configs.item(
+                "pytorch_lightning.callbacks.EarlyStopping", monitor="val/loss", patience=PATIENCE
+            )
+        )
+    config = configs.fit(
+        network=configs.item(
+            "lightning_modules.networks.MLP",
+            hidden=[128 if options.fast else 256] * 2,
+            dropout=strength if arm is DROPOUT else 0.0,
+        ),
+        optimizer=configs.optimizer(
+            "SGD",
+            backprop,
+            lr=0.1 if options.fast else 0.03,
+            momentum=0.9,
+            weight_decay=strength if arm is DECAY else 0.0,
+        ),
+        data=configs.item("lightning_modules.data.NoisyDigits", samples=200, wrong=0.2, seed=seed),
+        backprop=backprop,
+        seed=seed,
+        epochs=75 if options.fast else 200,
+        evaluate_every=EVERY,
+        accelerator=options.accelerator,
+        histograms_every=100 if final else 0,
+        callbacks=watchers,
+    )
+    labels = {"phase": phase, "arm": arm.name, "strength": strength, "seed": seed}
+    name = f"{phase}-{arm.name.replace(' ', '-')}-{strength:g}-seed{seed}-{backprop}"
+    return Trial(name, labels, config, f"{arm.name}/seed{seed}-{backprop}" if final else "")
+
+
+def plan(options: Options) -> Plan:
+    """Choose each strength by the validation loss at the end, then compare."""
+    tuning: list[Result] = yield [
+        trial(arm, strength, SEED, options.tuning, options, "tuning")
+        for arm in (DROPOUT, DECAY)
+        for strength in (arm.strengths[2:3] if options.fast else arm.strengths)
+    ]
+    best = {arm.name: arm.strengths[0] for arm in ARMS}
+    for result in sorted(tuning, key=validated, reverse=True):  # the lowest comes last
+        best[result.trial.labels["arm"]] = result.trial.labels["strength"]
+    final: list[Result] = yield [
+        trial(arm, best[arm.name], seed, options.backprop, options, "final")
+        for arm in ARMS
+        for seed in options.range(5)
+    ]
+    return Findings(
+        verdicts=_verdicts(final, options),
+        tables=[_table(final, best), _tuned(tuning, best)],
+        figures=figures.figures(tuning, final, COLOURS, EVERY),
+        explanation=(EXPLANATION,),
+    )
+
+
+EXPLANATION = (
+    "A right label has much in common with the other images of its class, a wrong one with none. "
+    "So what the images share is learned first, in a few steps, and only then, weight by weight, "
+    "the exceptions. Each of the three leaves the network its first part and keeps it from the "
+    "second: early stopping by time, weight decay by the length that the weights must have for a "
+    "sharp exception, dropout by taking away the units that would have agreed on one."
+)
+
+
+def validated(result: Result) -> float:
+    """The validation loss over the last tenth of the evaluations; infinite if it is not finite."""
+    losses = result.curves["val/loss"]
+    end = float(np.mean(losses[-max(1, len(losses) // 10) :]))
+    return end if np.isfinite(end) else np.inf
+
+
+def kept(result: Result) -> int:
+    """Which evaluation's weights count: the last, or of a stopped training the best one's."""
+    stopped = result.trial.labels["arm"] == STOPPING.name
+    losses = result.curves["val/loss"]
+    return int(np.argmin(losses)) if stopped else len(losses) - 1
+
+
+def at_the_end(result: Result, curve: str) -> float:
+    """One number of the weights that count."""
+    return float(result.curves[curve][kept(result)])
+
+
+def gap(result: Result) -> float:
+    """The loss on the unseen images less that on the seen ones."""
+    return at_the_end(result, "unseen/loss") - at_the_end(result, "seen/loss")
+
+
+def _verdicts(final: Sequence[Result], options: Options) -> list[Verdict]:
+    def each(arm: Arm, curve: str) -> Array:
+        return np.array([at_the_end(result, curve) for result in by_arm(final, arm.name)])
+
+    def relative(arm: Arm, curve: str) -> Array:
+        return each(arm, curve) / each(NOTHING, curve)
+
+    gaps = {a: np.array([gap(result) for result in by_arm(final, a.name)]) for a in ARMS}
+    losses = {arm: relative(arm, "unseen/loss") for arm in ARMS}
+    narrowed = {arm: gaps[arm] / gaps[NOTHING] for arm in ARMS}
+    less = {arm: max(*losses[arm], *narrowed[arm]) <= 0.75 for arm in ARMS}
+    said = {
+        arm: f"of what it is with nothing: test loss {losses[arm].mean():.2f}, gap "
+        f"{narrowed[arm].mean():.2f}"
+        for arm in ARMS
+    }
+    learned, plain = each(NOTHING, "memorised"), by_arm(final, NOTHING.name)
+    risen = each(NOTHING, "unseen/loss") / [min(r.curves["unseen/loss"]) for r in plain]
+    shorter = relative(DECAY, "length")
+    steps = [float(r.curves["val/step"][kept(r)]) for r in by_arm(final, STOPPING.name)]
+    full = float(plain[0].curves["val/step"][-1])
+    ahead = (each(DECAY, "unseen/loss") - each(DROPOUT, "unseen/loss")).tolist()
+    mean, half = interval(ahead)
+    holds = (
+        min(learned) >= 0.95 and min(risen) >= 1.5,
+        less[DROPOUT],
+        less[DECAY] and max(shorter) < 1,
+        less[STOPPING] and max(steps) <= full / 2,
+        mean > (0 if np.isnan(half) else half),
+    )
+    measured = (
+        f"wrong labels reproduced: {learned.mean():.0%}; test loss at the end over its lowest: "
+        f"{risen.mean():.1f}",
+        said[DROPOUT],
+        f"{said[DECAY]}, length of the weights {shorter.mean():.2f}",
+        f"{said[STOPPING]}; found at step {np.mean(steps):.0f} of {full:.0f}",
+        f"test loss with weight decay less that with dropout: {plus_minus(ahead, '.2f')}",
+    )
+    return [
+        judge(prediction, held, figures, options, short=prediction in SHORT)
+        for prediction, held, figures in zip(PREDICTIONS, holds, measured, strict=True)
+    ]
+
+
+def _table(final: Sequence[Result], best: Mapping[str, float]) -> Table:
+    rows = []
+    for arm in ARMS:
+        own = by_arm(final, arm.name)
+        seen, unseen, right, wrong = (
+            [at_the_end(r, curve) for r in own]
+            for curve in ("seen/loss", "unseen/loss", "unseen/accuracy", "memorised")
+        )
+        rows.append(
+            (
+                f"{arm.name} {best[arm.name]:g}" if best[arm.name] else arm.name,
+                f"{np.mean(seen):.2f}",
+                plus_minus(unseen, ".2f"),
+                plus_minus([gap(r) for r in own], ".2f"),
+                plus_minus(right, ".1f", scale=100) + " %",
+                f"{np.mean(wrong):.0%}",
+            )
+        )
+    return Table(
+        "200 images, 40 of them with a wrong label",
+        ("against it", "seen", "unseen", "gap", "accuracy", "memorised"),
+        rows,
+        note=f"{over(len(final) // len(ARMS))} Seen: loss (nats) on the rightly labelled training "
+        "images; unseen: on the test images; gap: the difference. Accuracy: on the test images. "
+        "Memorised: wrong labels that the network reproduces.",
+    )
+
+
+def _tuned(tuning: Sequence[Result], best: Mapping[str, float]) -> Table:
+    rows = [
+        (
+            r.trial.labels["arm"],
+            f"{r.trial.labels['strength']:g}",
+            f"{validated(r):.3f}",
+            f"{r.curves['val/accuracy'][-1]:.1%}",
+            "chosen" if r.trial.labels["strength"] == best[r.trial.labels["arm"]] else "",
+        )
+        for r in tuning
+    ]
+    return Table(
+        "How much of it: the strengths that were tried",
+        ("against it", "strength", "validation loss", "accuracy", ""),
+        rows,
+        note="Of dropout the probability of dropping a hidden value, of weight decay the factor of "
+        "|w|^2 / 2 in the loss; by the validation loss over the last tenth of the training.",
+    )
+
+
+STUDY = Study(
+    name="regularization",
+    question=(__doc__ or "").partition("\n")[0],
+    predictions=PREDICTIONS,
+    scientific={"against overfitting": ", ".join(COLOURS)},
+    nuisance={
+        "strength": f"dropout's probability on {DROPOUT.strengths} and weight decay on "
+        f"{DECAY.strengths}, by the validation loss over the last tenth of the training, on seed "
+        f"{SEED}; early stopping's is found by the validation part in each training"
+    },
+    fixed={
+        "data": "scikit-learn's digits: 200 to train, a fifth of them with a wrong label, 400 to "
+        "validate, 397 to test, both with right labels",
+        "network": "64-256-256-10, ReLU: 85,002 weights and biases",
+        "optimizer": "SGD, momentum 0.9, learning rate 0.03; decay acts on weights and biases",
+        "batch": "50",
+        "length": "200 epochs, 800 steps",
+        "patience": f"{PATIENCE} evaluations, one every {EVERY} steps; the weights that count are "
+        "those of the lowest validation loss",
+        "precision": "float64",
+    },
+    metric="test loss; gap between the test loss and that on the rightly labelled training images",
+    seeds="0 to 4 (images, wrong labels, weights, order of the batches, what is dropped)",
+    plan=plan,
+    arms=COLOURS,
+)
