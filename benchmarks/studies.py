@@ -1,14 +1,16 @@
 """Writes what the documentation shows of the studies, from what ``make studies`` left in logs/.
 
 ``python -m benchmarks.studies`` replays the studies that were run in full and writes a figure of
-each, docs/findings.json (which the pages of the studies are made from) and the README's table.
+each, docs/findings.json (which the pages of the studies are made from), docs/findings.md and the
+README's table.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.tables import ROOT, markdown, put
@@ -24,6 +26,11 @@ FIGURES = {
 }
 
 FOUND = ROOT / "docs" / "findings.json"
+PAGE = ROOT / "docs" / "findings.md"
+
+INTRODUCTION = """Written by `python -m benchmarks.studies` from the full runs (`make studies`).
+Each claim was stated with what would refute it before the runs, its thresholds on other seeds; one
+that does not reproduce stands here like the others."""
 
 
 def main() -> None:
@@ -43,6 +50,7 @@ def main() -> None:
         (ROOT / "docs" / "figures" / f"{name}.svg").write_text(drawn, encoding="utf-8")
     known = {name: known[name] for name in catalog.names() if name in known}
     FOUND.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    PAGE.write_text(claims(known), encoding="utf-8")
     put(ROOT / "README.md", "studies", summary(known))
 
 
@@ -72,13 +80,29 @@ def svg(figure: Figure) -> str:
 
 
 def summary(known: Mapping[str, Any]) -> str:
-    """A row for each claim: the study, what the textbook says, what was measured, the verdict."""
-    rows = [
-        (f"`{name}`" if first == 0 else "", v["claim"], v["measured"], v["verdict"])
-        for name, found in known.items()
-        for first, v in enumerate(found["verdicts"])
-    ]
-    return markdown(("study", "claim", "measured", "verdict"), rows)
+    """A row for each study: its question, and how many of its claims hold."""
+    rows = []
+    for name, found in known.items():
+        words = Counter(verdict["verdict"] for verdict in found["verdicts"])
+        rows.append((f"`{name}`", catalog.question(name), ", ".join(_counted(words))))
+    return markdown(("study", "question", "claims"), rows)
+
+
+def _counted(words: Counter[str]) -> Iterator[str]:
+    for word, count in words.items():
+        first, _, rest = word.partition(" ")
+        plural = {"holds": "hold", "does": "do"}.get(first, first)
+        yield f"{count} {first if count == 1 else plural} {rest}".strip()
+
+
+def claims(known: Mapping[str, Any]) -> str:
+    """A page with a row for each claim: what was measured, and the verdict."""
+    parts = ["# What the studies found", INTRODUCTION]
+    for name, found in known.items():
+        rows = [(v["claim"], v["measured"], v["verdict"]) for v in found["verdicts"]]
+        parts += [f"## {name}", catalog.question(name)]
+        parts += [markdown(("claim", "measured", "verdict"), rows), found["agreement"]]
+    return "\n\n".join(parts) + "\n"
 
 
 if __name__ == "__main__":
