@@ -14,6 +14,7 @@ import torch
 from manual_bp import listing
 from manual_bp.layers import SPECS
 from manual_bp.spec import Spec
+from manual_bp.wording import counted
 
 COMMANDS = {
     "list": "the layers and operations whose gradients are written by hand",
@@ -133,7 +134,7 @@ def _list(argv: Sequence[str]) -> int:
     ]
     _table((*listing.HEAD, *(listing.ERRORS if measured else ())), rows)
     modules = sum(len(spec.modules) for spec in specs)
-    print(f"{len(specs)} gradients by hand, {modules} modules of torch.nn")
+    print(f"{counted(len(specs), 'gradient')} by hand, {counted(modules, 'module')} of torch.nn")
     return 0
 
 
@@ -198,7 +199,8 @@ def _bench(argv: Sequence[str]) -> int:
     _table(("forward and backward", "by hand ms", "autograd ms", "time", "memory"), rows, right=1)
     print(
         f"time, memory: by hand over autograd; {options.dtype} on {options.device}, "
-        f"{torch.get_num_threads()} threads, medians of {options.rounds} interleaved blocks"
+        f"{counted(torch.get_num_threads(), 'thread')}, medians of "
+        f"{counted(options.rounds, 'interleaved block')}"
     )
     return 0
 

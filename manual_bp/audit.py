@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from manual_bp.located import Place, place_of
+from manual_bp.wording import counted
 
 __all__ = ["Audit", "audit"]
 
@@ -53,7 +54,7 @@ class Audit:
         if not rows:
             lines.append("(no backward graph: nothing that requires a gradient was computed)")
         else:
-            lines.append(f"{manual} of {total} operations by hand")
+            lines.append(f"{manual} of {counted(total, 'operation')} by hand")
             lines += self._where()
         return "\n".join(lines)
 

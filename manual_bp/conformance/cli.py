@@ -149,7 +149,11 @@ def _check_library(options: argparse.Namespace) -> int:
 
     for option in ("against", "input", "kwarg"):
         if getattr(options, option):
-            raise Refused(f"--{option} goes with a file:Name, not with this library's layers")
+            named = ", ".join(options.targets) or "none"
+            raise Refused(
+                f"--{option} goes with path/to/file.py:Name or package.module:Name, not with names "
+                f"of manual_bp's layers, got {named}"
+            )
     if options.jobs < 0:
         raise Refused(f"--jobs is {options.jobs}; expected 1 or more, or 0 for one a processor")
     names = choose(options.targets)

@@ -19,6 +19,7 @@ from manual_bp.conformance.check import check
 from manual_bp.conformance.report import Report
 from manual_bp.conformance.target import Refused
 from manual_bp.spec import Draw, Spec
+from manual_bp.wording import counted
 
 __all__ = ["LayerResult", "check_layer", "check_layers", "choose"]
 
@@ -77,9 +78,10 @@ def choose(names: Sequence[str]) -> list[str]:
             meant = (
                 f"; did you mean {near[0]!r}?"
                 if near
-                else "; `python -m manual_bp list` shows them"
+                else "; `python -m manual_bp list` shows them, and a function of your own is "
+                "path/to/file.py:Name or package.module:Name"
             )
-            raise Refused(f"there is no layer {name!r}{meant}")
+            raise Refused(f"manual_bp has no layer {name!r}{meant}")
     return list(names) or known
 
 
@@ -161,8 +163,8 @@ def check_layers(
                 print(f"\n{result.name}: {label}\n{report}")
         samples, cases = (sum(getattr(r, what) for r in results) for what in ("samples", "cases"))
         verdict = f"{len(wrong)} wrong" if wrong else "nothing found"
-        counts = f"{len(results)} layers, {samples} samples, {cases} cases"
-        print(f"\n{counts}: {verdict} ({time.perf_counter() - start:.0f} s)")
+        of = f"{counted(len(results), 'layer')} of manual_bp, {counted(samples, 'sample')}"
+        print(f"\n{of}, {counted(cases, 'case')}: {verdict} ({time.perf_counter() - start:.0f} s)")
     return results
 
 
@@ -185,11 +187,12 @@ def _check_by_name(name: str, settings: dict[str, Any]) -> LayerResult:
 
 
 def _print(result: LayerResult, width: int) -> None:
-    verdict = "passed" if result.passed else f"FAILED ({len(result.failed)} samples)"
+    verdict = "passed" if result.passed else f"FAILED ({counted(len(result.failed), 'sample')})"
     if sys.stdout.isatty():
         verdict = f"\033[{32 if result.passed else 31}m{verdict}\033[0m"
     print(
-        f"{result.name:<{width}}  {result.samples:>3} samples  {result.cases:>5} cases  "
+        f"{result.name:<{width}}  "
+        f"{counted(result.samples, 'sample', '3'):<11}  {counted(result.cases, 'case', '5'):<11}  "
         f"{result.seconds:>5.1f} s  {verdict}",
         flush=True,
     )

@@ -17,6 +17,7 @@ from manual_bp.conformance.report import (
     ProbeResult,
     Report,
 )
+from manual_bp.wording import counted
 
 __all__ = ["render"]
 
@@ -91,14 +92,14 @@ def _table(report: Report, width: int) -> Iterator[list[Piece]]:
             yield [(f"  {part}", "dim")]
     if not_run:
         reason = next(iter(not_run[0].reasons))
-        yield [(f"  {len(not_run)} more probes not run: {reason}", "dim")]
+        yield [(f"  {counted(len(not_run), 'more probe')} not run: {reason}", "dim")]
 
 
 def _note(probe: ProbeResult) -> str:
     """Cases compared, and why others were left out."""
     parts = []
     if probe.cases:
-        parts.append(f"{probe.cases} case{'s' if probe.cases > 1 else ''}")
+        parts.append(counted(probe.cases, "case"))
     left_out = sum(probe.reasons.values())
     if probe.reasons:
         reason = max(probe.reasons, key=lambda text: probe.reasons[text])
@@ -174,9 +175,9 @@ def _foot(report: Report) -> Iterator[list[Piece]]:
         yield [(f"  gradients of the example agree to {relative:.1e} ({reason})", "")]
     if report.passed:
         ran = sum(probe.status == PASSED for probe in report.probes)
-        summary = f"passed: {ran} probes, {cases} cases, nothing found"
+        summary = f"passed: {counted(ran, 'probe')}, {counted(cases, 'case')}, nothing found"
     else:
         failed = sum(probe.status == FAILED for probe in report.probes)
-        summary = f"FAILED: {failed} of {len(report.probes)} probes"
+        summary = f"FAILED: {failed} of {counted(len(report.probes), 'probe')}"
     style = "bold green" if report.passed else "bold red"
     yield [(f"  {summary}", style), (f" (seed {report.seed}, {report.seconds:.2f} s)", "dim")]

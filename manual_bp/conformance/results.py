@@ -17,6 +17,7 @@ from manual_bp.conformance.layouts import lay_out
 from manual_bp.conformance.noise import Noise
 from manual_bp.conformance.report import Problem
 from manual_bp.conformance.run import Forward
+from manual_bp.wording import counted
 
 __all__ = ["CLOSE", "Terms", "compare_gradients", "compare_outputs", "laid_out"]
 
@@ -66,7 +67,7 @@ def laid_out(g: Tensor | None, terms: Terms) -> Tensor | None:
 def compare_outputs(bench: Bench, manual: Forward, native: Forward, terms: Terms) -> list[Problem]:
     """What differs between the results of the two forward passes."""
     if len(manual.outputs) != len(native.outputs):
-        text = f"is {len(manual.outputs)} tensors, autograd's {len(native.outputs)}"
+        text = f"is {counted(len(manual.outputs), 'tensor')}, autograd's {len(native.outputs)}"
         return [Problem("output", "the result", text)]
     noise = Noise(bench, native.call)
     blur = 4 * bench.eps * _input_size(native.call) if terms.extreme else 0.0

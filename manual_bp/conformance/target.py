@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.wording import article
+
 __all__ = ["Refused", "find", "inputs", "seed"]
 
 
@@ -53,7 +55,7 @@ def find(target: str) -> Callable[..., Any]:
                 f"{name} needs arguments ({error}); name a function that makes it"
             ) from None
     if not callable(found):
-        raise Refused(f"{target} is a {type(found).__name__}, which cannot be called")
+        raise Refused(f"{target} is {article(type(found).__name__)}, which cannot be called")
     return found
 
 

@@ -20,6 +20,7 @@ from manual_bp.explain.lesson import Setup
 from manual_bp.explain.lessons import LESSONS
 from manual_bp.explain.views import VIEWS, render
 from manual_bp.explain.views.text import print_to_terminal
+from manual_bp.wording import article
 
 __all__ = ["main"]
 
@@ -144,7 +145,7 @@ def _setup(found: Any, target: str) -> Setup:
     if isinstance(found, nn.Module):
         return Setup(found)
     raise Refused(
-        f"{target} returned a {type(found).__name__}; what can be explained is a "
+        f"{target} returned {article(type(found).__name__)}; what can be explained is a "
         "manual_bp.explain.Setup or (model, inputs, target)"
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from manual_bp.explain.running import cause
+from manual_bp.wording import article
 
 __all__ = ["loss_name", "loss_of"]
 
@@ -62,8 +63,8 @@ def _default_loss(output: Any, target: Any) -> Any:
         )
     if not isinstance(target, Tensor) or not isinstance(output, Tensor):
         raise ValueError(
-            f"a {type(output).__name__} and a {type(target).__name__} have no loss of their own: "
-            "give loss=..."
+            f"{article(type(output).__name__)} and {article(type(target).__name__)} have no loss "
+            "of their own: give loss=..."
         )
     try:
         if target.is_floating_point():

@@ -17,6 +17,7 @@ from torch import Tensor
 from manual_bp.conformance.target import Refused, find, inputs, seed
 from manual_bp.model_audit.compare import ModelAudit, audit_model
 from manual_bp.model_audit.render import drawn, plain, to_dict
+from manual_bp.wording import article
 
 __all__ = ["main"]
 
@@ -138,7 +139,7 @@ def _made(target: str) -> tuple[torch.nn.Module, tuple[Any, ...], dict[str, Any]
     model, given = found if isinstance(found, tuple) and len(found) == 2 else (found, ())
     if not isinstance(model, torch.nn.Module):
         raise Refused(
-            f"{target} returns a {type(model).__name__}, not a model (torch.nn.Module) or "
+            f"{target} returns {article(type(model).__name__)}, not a model (torch.nn.Module) or "
             "(model, inputs)"
         )
     if isinstance(given, dict):

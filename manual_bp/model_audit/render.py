@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from manual_bp.wording import counted
+
 if TYPE_CHECKING:
     from manual_bp.model_audit.compare import ModelAudit
 
@@ -113,7 +115,7 @@ def _parts(audit: ModelAudit, every: bool) -> list[_Table | str]:
     parts: list[_Table | str] = []
     if rows:
         parts.append(_Table(("operation", "count", "backward", "file"), rows, frozenset({1})))
-        parts.append(f"{manual} of {total} operations by hand")
+        parts.append(f"{manual} of {counted(total, 'operation')} by hand")
     parts += _left(audit)
     if audit.reference_by_hand:
         parts.append(
@@ -158,7 +160,8 @@ def _parameters(audit: ModelAudit, every: bool) -> list[_Table | str]:
     table = _Table(("gradient of", "shape", "norm", "error"), rows, frozenset({2, 3}))
     hidden = len(audit.parameters) - len(rows)
     right = len(audit.parameters) - len(audit.wrong)
-    line = f"{right} of {len(audit.parameters)} gradients are autograd's"
+    total = len(audit.parameters)
+    line = f"{right} of {counted(total, 'gradient')} {'is' if total == 1 else 'are'} autograd's"
     line += f", largest relative error {worst[0].error:.1e}" if worst else ""
     if hidden:
         line += f"; {hidden} with a smaller error are not shown (--all)"
@@ -166,17 +169,17 @@ def _parameters(audit: ModelAudit, every: bool) -> list[_Table | str]:
 
 
 def _verdict(audit: ModelAudit) -> str:
+    count = len(audit.calls)
     if not audit.differing:
         if audit.wrong:
+            none = "not the one call" if count == 1 else f"none of the {count} calls"
             return (
-                f"first operation whose gradient differs: none of the {len(audit.calls)} calls by "
-                "itself; what differs is how they are put together (a value modified in place, an "
-                "autograd.Function of the model)"
+                f"first operation whose gradient differs: {none} by itself; what differs is how "
+                "they are put together (a value modified in place, an autograd.Function of the "
+                "model)"
             )
-        return (
-            f"each of the {len(audit.calls)} calls by hand hands back the gradient that autograd's "
-            "does"
-        )
+        each = "the one call" if count == 1 else f"each of the {count} calls"
+        return f"{each} by hand hands back the gradient that autograd's does"
     first, *rest = audit.differing
     shapes = ", ".join("x".join(map(str, shape)) or "1" for shape in first.shapes)
     lines = [
@@ -193,7 +196,7 @@ def _verdict(audit: ModelAudit) -> str:
     if rest:
         names = sorted({call.name for call in rest})
         lines.append(
-            f"{len(rest)} more of {len(audit.calls)} calls differ: "
+            f"{len(rest)} more of {count} calls {'differs' if len(rest) == 1 else 'differ'}: "
             + ", ".join(f"{name} ({sum(c.name == name for c in rest)})" for name in names)
         )
     return "\n".join(lines)

@@ -33,7 +33,7 @@ def test_wrong_function(capsys, tmp_path):
     ("argv", "message"),
     [
         (["gelo"], "did you mean 'gelu'?"),
-        (["gelu", "--against", "torch:relu"], "goes with a file:Name"),
+        (["gelu", "--against", "torch:relu"], "--against goes with path/to/file.py:Name"),
         (["missing.py:F", "--against", "torch:relu", *INPUT], "there is no file missing.py"),
         ([SWISH, "--against", "torch:relu", *INPUT], "which function"),
         ([f"{SWISH}:Swash", "--against", "torch:relu", *INPUT], "did you mean 'Swish'?"),
@@ -42,7 +42,9 @@ def test_wrong_function(capsys, tmp_path):
         ([f"{SWISH}:Swish", "--against", "torch:rellu", *INPUT], "did you mean 'relu'?"),
         ([f"{SWISH}:Swish", "--against", "no.such:thing", *INPUT], "cannot be imported"),
         ([f"{SWISH}:Swish", "--against", "torch:relu", "--input", "randm(1)"], "has no value"),
-        ([f"{SWISH}:Swish", "--against", "torch:pi", *INPUT], "cannot be called"),
+        (["torch.nn.functional.gelu"], "a function of your own is path/to/file.py:Name"),
+        ([f"{SWISH}:Swish", "--against", "torch:pi", *INPUT], "is a float, which cannot be called"),
+        (["sys:maxsize", "--against", "torch:relu", *INPUT], "is an int, which cannot be called"),
         (["--seed", "one"], "'one' is not a whole number"),
         (["--seed", str(2**63)], "not a whole number of at most 64 bits"),
         (["--probe", "exampel"], "there is no probe"),
@@ -62,6 +64,11 @@ def test_library_layers(capsys):
     assert main(["tanh", "sigmoid", "--probe", "example"]) == 0
     out = capsys.readouterr().out
     assert "2 layers" in out and "nothing found" in out
+
+
+def test_a_single_layer_is_one_layer(capsys):
+    assert main(["tanh", "--probe", "example"]) == 0
+    assert "\n1 layer of manual_bp, " in capsys.readouterr().out
 
 
 def test_help_warns_that_files_are_run(capsys):

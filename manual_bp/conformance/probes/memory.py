@@ -16,6 +16,7 @@ from manual_bp.conformance.probe import Case, probe
 from manual_bp.conformance.report import Problem
 from manual_bp.conformance.run import Forward, Raised
 from manual_bp.conformance.untouched import same
+from manual_bp.wording import counted
 
 __all__ = ["aliases", "kept_alive"]
 
@@ -193,14 +194,18 @@ def _kept(bench: Bench, call: Call, backward: bool) -> list[Problem]:
     cycles, kept = _alive_after(bench, bench.manual, call, backward)
     problems = []
     if cycles:
-        text = f"{cycles} tensors of 3 calls stay until the garbage collector runs"
+        text = f"{_staying(cycles)} until the garbage collector runs"
         hint = "A reference cycle: an output kept as ctx.y. Save it with ctx.save_for_backward."
         problems.append(Problem("kept", "memory", text, hint=hint))
     if kept:
-        text = f"{kept} tensors of 3 calls stay for ever"
+        text = f"{_staying(kept)} for ever"
         hint = "Kept on the class, in a module or in a list or cache that nobody empties."
         problems.append(Problem("kept", "memory", text, hint=hint))
     return problems
+
+
+def _staying(count: int) -> str:
+    return f"{counted(count, 'tensor')} of 3 calls {'stays' if count == 1 else 'stay'}"
 
 
 def _alive_after(bench: Bench, function: object, call: Call, backward: bool) -> tuple[int, int]:

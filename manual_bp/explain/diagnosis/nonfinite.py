@@ -14,6 +14,7 @@ from manual_bp.explain.diagnosis.domains import why
 from manual_bp.explain.diagnosis.finding import Finding
 from manual_bp.explain.diagnosis.reach import shortened
 from manual_bp.explain.diagnosis.summary import Summary, number, summarize
+from manual_bp.wording import counted
 
 __all__ = ["is_finite", "not_finite"]
 
@@ -47,7 +48,7 @@ def not_finite(case: Case) -> Iterator[Finding]:
             yield Finding(
                 "input not finite",
                 name,
-                f"{_count(summary)} of {summary.size} numbers.",
+                f"{_part(summary)}.",
                 tensors=(summary,),
                 numbers={"nan": summary.nan, "inf": summary.inf, "size": summary.size},
                 severity="error",
@@ -66,7 +67,7 @@ def _parameters(case: Case, spoiled: dict[str, Summary]) -> Finding:
     first = {name: next(iter(case.watch.uses(case.parameters[name])), None) for name in spoiled}
     name = min(spoiled, key=lambda n: call.index if (call := first[n]) else len(case.watch.calls))
     summary, call = spoiled[name], first[name]
-    text = f"{_count(summary)} of {summary.size} numbers, the first at {_at(summary)}. "
+    text = f"{_part(summary)}, the first at {_at(summary)}. "
     text += f"{call.title} is the first to use it." if call else "No operation used it."
     if len(spoiled) > 1:
         others = shortened([other for other in spoiled if other != name])
@@ -133,10 +134,11 @@ def _forward(case: Case, call: Call) -> Finding:
     inputs = case.inputs(call)
     clean = all(summary.finite for summary in inputs)
     reason = why(call, case)
+    comes = "comes" if made.nan + made.inf == 1 else "come"
     return Finding(
         "not finite forward",
         call.module,
-        f"The first operation that makes them: {_count(made)} of {made.size} numbers come out"
+        f"The first operation that makes them: {_part(made)} {comes} out"
         + (", all that goes in is finite." if clean else ", although no NaN goes in.")
         + (f" {reason}" if reason else ""),
         operation=call.name,
@@ -167,7 +169,7 @@ def _backward(case: Case, passage: Passage) -> Finding:
         call.module if call else "",
         "The forward pass is finite, and so is the gradient that arrives here, in "
         f"[{number(arriving.low)}, {number(arriving.high)}]; of the gradient that leaves, "
-        f"{_count(left)} of {left.size} numbers." + (f" {reason}" if reason else ""),
+        f"{_part(left)}." + (f" {reason}" if reason else ""),
         operation=call.name if call else passage.node.name(),
         formula=call.spec.gradient if call and call.spec else "",
         tensors=(
@@ -189,16 +191,17 @@ def _overflow(case: Case) -> Finding:
     return Finding(
         "not finite backward",
         name,
-        f"Every operation passes on finite numbers; their sum has {_count(summary)} of "
-        f"{summary.size} numbers: it leaves the range of {summary.dtype}.",
+        f"Every operation passes on finite numbers; their sum has {_part(summary)}: "
+        f"it leaves the range of {summary.dtype}.",
         tensors=(summary,),
         numbers={"nan": summary.nan, "inf": summary.inf, "size": summary.size},
         severity="error",
     )
 
 
-def _count(summary: Summary) -> str:
+def _part(summary: Summary) -> str:
+    """``2 NaN of 8 numbers``."""
     parts = [f"{summary.nan} NaN"] * bool(summary.nan) + [f"{summary.inf} infinite"] * bool(
         summary.inf
     )
-    return " and ".join(parts)
+    return f"{' and '.join(parts)} of {counted(summary.size, 'number')}"

@@ -106,7 +106,8 @@ def _by_module(case: Case, kind: str, place: str, names: list[str]) -> Finding:
     where = names[0] if len(names) == 1 else place
     if kind == "frozen":
         count = sum(case.parameters[name].numel() for name in names)
-        text = f"{some} requires_grad=False: {count} numbers stay as they are."
+        held = f"{count} numbers stay as they are" if count != 1 else "1 number stays as it is"
+        text = f"{some} requires_grad=False: {held}."
         return Finding(kind, where, text, numbers=numbers, severity="note")
     if place in case.watch.called or not place:
         text = f"{some} no gradient: no operation of the forward pass takes them."

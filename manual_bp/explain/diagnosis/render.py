@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator
 
 from manual_bp.explain.diagnosis.finding import Diagnosis, Finding
+from manual_bp.wording import counted
 
 __all__ = ["render"]
 
@@ -50,12 +51,12 @@ def _coloured(lines: list[list[Piece]], width: int) -> str:
 
 def _head(diagnosis: Diagnosis) -> Iterator[list[Piece]]:
     count = len(diagnosis.findings)
-    verdict = f"{count} finding{'s' if count != 1 else ''}" if count else "nothing found"
+    verdict = counted(count, "finding") if count else "nothing found"
     yield [(f"{diagnosis.model}: ", "bold"), (verdict, "bold" if count else "bold green")]
     yield [
         (
-            f"  loss {diagnosis.loss:.4g}, {diagnosis.calls} operations, "
-            f"{diagnosis.parameters:,} parameters",
+            f"  loss {diagnosis.loss:.4g}, {counted(diagnosis.calls, 'operation')}, "
+            + counted(diagnosis.parameters, "parameter", ","),
             "dim",
         )
     ]

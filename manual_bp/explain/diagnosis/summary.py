@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.wording import counted
+
 __all__ = ["Summary", "number", "summarize"]
 
 
@@ -77,7 +79,7 @@ class Summary:
                 else f" in [{number(self.low)}, {number(self.high)}]"
             )
         if self.zeros and self.low != self.high:
-            parts.append(f"{self.zeros} zero{'s' if self.zeros > 1 else ''}")
+            parts.append(counted(self.zeros, "zero"))
         if self.nan:
             parts.append(f"{self.nan} NaN")
         if self.inf:

@@ -19,6 +19,7 @@ from manual_bp.explain.views.as_json import to_dict
 from manual_bp.explain.views.mathml import mathml
 from manual_bp.explain.views.numbers import agreement, number
 from manual_bp.explain.worked import worked, worked_update
+from manual_bp.wording import counted
 
 __all__ = ["render"]
 
@@ -51,8 +52,9 @@ def _about(e: Explanation, precision: int) -> str:
     loss = number(float(e.loss), precision)
     by = f", updated by <code>{escape(e.optimizer)}</code>" if e.optimizer else ""
     return (
-        f"One learning step of <code>{escape(e.model)}</code>: {len(e.operations)} operations "
-        f"forward to a loss of <b>{loss}</b>, and backward to {len(e.updates)} parameters{by}."
+        f"One learning step of <code>{escape(e.model)}</code>: "
+        f"{counted(len(e.operations), 'operation')} forward to a loss of <b>{loss}</b>, and "
+        f"backward to {counted(len(e.updates), 'parameter')}{by}."
     )
 
 
