@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import manual_bp
-from lightning_modules.networks import MLP, ResNet
+from lightning_modules.networks import MLP, ResidualMLP, ResNet, ShiftingMLP
 
 NETWORKS: dict[str, tuple[Callable[[ModuleType], torch.nn.Module], tuple[int, ...]]] = {
     "mlp": (partial(MLP, in_features=6, hidden=(5, 4), out_features=3), (7, 6)),
@@ -20,6 +20,9 @@ NETWORKS: dict[str, tuple[Callable[[ModuleType], torch.nn.Module], tuple[int, ..
     ),
     "dropout": (partial(MLP, in_features=6, dropout=0.4), (7, 6)),
     "images": (partial(MLP, in_features=6), (7, 1, 2, 3)),
+    "shifting": (partial(ShiftingMLP, in_features=6, normalization="LayerNorm"), (7, 6)),
+    "residual mlp": (partial(ResidualMLP, in_features=6, width=5, blocks=3), (7, 6)),
+    "plain mlp": (partial(ResidualMLP, in_features=6, width=5, blocks=3, shortcut=False), (7, 6)),
     "resnet": (partial(ResNet, channels=(3, 4), blocks=(1, 2), classes=5), (2, 1, 8, 6)),
     "resnet rgb": (
         partial(ResNet, in_channels=3, channels=(2, 3, 4), blocks=(1, 1, 1)),
@@ -86,6 +89,47 @@ def test_resnet_halves_the_image_at_each_stage_and_pools_what_is_left() -> None:
     assert torch.equal(block(x), x)
 
 
+def test_a_block_whose_branch_is_silent_hands_on_its_input_and_the_gradient() -> None:
+    x = torch.rand(4, 3, requires_grad=True)
+    for shortcut in (True, False):
+        block = ResidualMLP(torch.nn, width=3, blocks=2, shortcut=shortcut).get_submodule("block2")
+        torch.nn.init.zeros_(block.get_parameter("norm5.weight"))
+        y = block(x)
+        cotangent = torch.randn_like(y)
+        (gradient,) = torch.autograd.grad(y, x, cotangent)
+        assert torch.equal(y, x if shortcut else torch.zeros_like(x))
+        assert torch.equal(gradient, cotangent if shortcut else torch.zeros_like(x))
+
+
+def test_plain_and_residual_differ_in_the_shortcuts_alone() -> None:
+    made = []
+    for shortcut in (True, False):
+        torch.manual_seed(0)
+        made.append(ResidualMLP(torch.nn, blocks=9, shortcut=shortcut))
+    torch.testing.assert_close(made[0].state_dict(), made[1].state_dict(), rtol=0, atol=0)
+    linear = [m for m in made[0].modules() if isinstance(m, torch.nn.Linear)]
+    assert len(linear) == 20
+
+
+def test_shifts_are_those_of_a_unit_new_at_every_step_and_none_in_evaluation() -> None:
+    torch.manual_seed(0)
+    mlp = ShiftingMLP(torch.nn, 2.0, 1.5, hidden=(400,), normalization="BatchNorm1d").double()
+    seen: list[torch.Tensor] = []
+    mlp.get_submodule("activation1").register_forward_hook(
+        lambda _, inputs, output: seen.extend(inputs)
+    )
+    x = torch.randn(50, 64, dtype=torch.float64)
+    mlp(x), mlp(x)
+    means = [values.detach().mean(0) for values in seen]  # BatchNorm's own are 0
+    spreads = [values.detach().std(0, correction=0) for values in seen]
+    assert not torch.equal(*means)
+    for mean, spread in zip(means, spreads, strict=True):
+        assert 1.9 < mean.abs().max() <= 2 and mean.mean().abs() < 0.3
+        assert 0.99 < spread.min() and 1.45 < spread.max() <= 1.5
+    mlp.eval()
+    assert torch.equal(mlp(x), mlp(x))
+
+
 def test_a_bias_before_batch_norm_would_have_no_effect() -> None:
     for normalization, biased in ((None, True), ("LayerNorm", True), ("BatchNorm1d", False)):
         mlp = MLP(torch.nn, normalization=normalization)
@@ -109,6 +153,9 @@ def test_he_initialization() -> None:
             lambda nn: ResNet(nn, channels=(4,), blocks=(1, 1)),
             r"one entry for each stage, got \(4,\)",
         ),
+        (lambda nn: ResidualMLP(nn, width=0), "not negative, got 64, 0, 10 and 9"),
+        (lambda nn: ShiftingMLP(nn, shift=-1.0), "got -1.0 and 1.25"),
+        (lambda nn: ShiftingMLP(nn, scale=0.5), "got 1.0 and 0.5"),
         (lambda nn: ResNet(nn, channels=(), blocks=()), "one entry for each stage"),
         (lambda nn: ResNet(nn, blocks=(1, 0)), "must be positive, got 1"),
     ],
