@@ -9,4 +9,13 @@ from lightning_modules.networks.residual_mlp import ResidualMLP
 from lightning_modules.networks.resnet import ResNet
 from lightning_modules.networks.shifting import ShiftingMLP
 
-__all__ = ["GPT", "ConvNet", "MLP", "Namespace", "Recurrent", "ResNet", "ResidualMLP", "ShiftingMLP"]
+__all__ = [
+    "GPT",
+    "MLP",
+    "ConvNet",
+    "Namespace",
+    "Recurrent",
+    "ResNet",
+    "ResidualMLP",
+    "ShiftingMLP",
+]
