@@ -210,6 +210,12 @@ def _check(arguments: argparse.Namespace) -> None:
             "python -m pip install 'manual-bp[sweep]', or leave the option out"
         )
     arguments.logs = Path(arguments.logs)
+    if arguments.command == "report" and not arguments.logs.exists():
+        raise Refusal(
+            f"--logs is {str(arguments.logs)!r}; expected the folder of a run, and nothing has "
+            f"been run there: python -m experiments run {arguments.study or 'all'} "
+            f"--logs {arguments.logs}"
+        )
     try:
         arguments.logs.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=arguments.logs):

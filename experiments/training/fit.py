@@ -41,10 +41,12 @@ class FitCLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the words given, or those of the process."""
+        fit = self._subcommand_parsers["fit"]
+        fit.prog = "python -m experiments fit"  # as --help shows it
         try:
             self.config = parser.parse_args(args)
         except ArgumentError as error:
-            known = list(self._subcommand_parsers["fit"]._option_string_actions)
+            known = list(fit._option_string_actions)
             message = unknown_option(str(error), known)
             raise Refusal(f"fit: {cause(message)}") from error
 

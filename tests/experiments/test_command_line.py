@@ -237,6 +237,16 @@ def test_a_report_without_results_says_how_to_get_them(
     assert command in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("study", [["xor"], []], ids=["xor", "index"])
+def test_a_report_makes_no_folder(
+    study: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs = tmp_path / "none"
+    assert cli.main(["report", *study, "--logs", str(logs)]) == 2
+    assert f"--logs is '{logs}'; expected the folder of a run" in capsys.readouterr().err
+    assert not logs.exists()
+
+
 @pytest.mark.parametrize(
     ("words", "status"),
     [(["list"], 0), (["--help"], 0), (["run", "--help"], 0), (["run", "xro"], 2), (["fti"], 2)],

@@ -95,6 +95,14 @@ def test_fit_refuses_a_file_that_is_not_there_or_is_not_yaml(
     assert "Problems parsing config" in capsys.readouterr().err
 
 
+def test_help_shows_the_command_as_it_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    from experiments import cli
+
+    with pytest.raises(SystemExit):
+        cli.main(["fit", "--help"])
+    assert capsys.readouterr().out.startswith("usage: python -m experiments fit ")
+
+
 def test_fit_is_lightning_cli(tmp_path: Path) -> None:
     path = config(tmp_path)
     printed = fit("--config", path, "--print_config", folder=tmp_path)
