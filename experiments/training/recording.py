@@ -24,9 +24,10 @@ class Curves(pl.Callback):
 class Record(Trajectory):
     """Keeps, beside the trajectory, the validation curves, the size of each step, and the audit.
 
-    The curves of its outcome are, one number a batch, ``train/loss``, ``step/ratio`` (the length
+    The curves of its outcome are ``train/loss``, one number a batch; ``step/ratio`` (the length
     of the step that the weights took over the length of the gradient, so the learning rate itself
-    for plain SGD) and ``step/gradient`` (that length, before clipping); one number an evaluation,
+    for plain SGD) and ``step/gradient`` (that length, before clipping), one number a step, which
+    may be of several batches whose gradients are accumulated; one number an evaluation,
     ``val/step``, whatever the module logs as ``val/...``, and ``clock/val``, the seconds of
     training so far. Where a twin is trained in step there are also ``autograd/loss`` (its loss, one
     number a batch) and ``error/loss``, ``error/gradients`` and ``error/weights`` (the largest
@@ -81,8 +82,11 @@ class Record(Trajectory):
     ) -> None:
         """Keep the loss, and how far the step went in lengths of the gradient."""
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if not self._before:  # no step was taken: the gradients of several batches are accumulated
+            return
         after = [p.detach() for p in pl_module.parameters()]
         step = _length(new - old for new, old in zip(after, self._before, strict=True))
+        self._before = []
         self._ratios.append(step / self._gradient)
         self._lengths.append(self._gradient)
 
