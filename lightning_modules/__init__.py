@@ -3,5 +3,6 @@
 from lightning_modules.classifier import Classifier
 from lightning_modules.language_model import LanguageModel
 from lightning_modules.learner import Learner
+from lightning_modules.sequence_regressor import SequenceRegressor
 
-__all__ = ["Classifier", "LanguageModel", "Learner"]
+__all__ = ["Classifier", "LanguageModel", "Learner", "SequenceRegressor"]

@@ -16,7 +16,7 @@ class Split(NamedTuple):
 
     Attributes:
         x: float32, (N, ...); the trainer casts each batch to its precision.
-        y: int64 class indices, (N,).
+        y: int64 class indices, (N,); or what else is to be predicted, such as numbers, (N, ...).
     """
 
     x: Tensor
