@@ -58,10 +58,11 @@ def _orders(f: Any, kwargs: dict[str, Any]) -> list[list[Tensor]]:
 
 
 def test_one_gradient_at_a_time() -> None:
+    cotangent = Draw(2).fixed(shift=1.0)
     for wanted in range(3):
         inputs = [t.detach().requires_grad_(i == wanted) for i, t in enumerate(operands())]
-        (found,) = torch.autograd.grad(in_chunks(*inputs), inputs[wanted])
-        (expected,) = torch.autograd.grad(plain(*inputs), inputs[wanted])
+        (found,) = torch.autograd.grad(in_chunks(*inputs), inputs[wanted], cotangent)
+        (expected,) = torch.autograd.grad(plain(*inputs), inputs[wanted], cotangent)
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
@@ -71,7 +72,8 @@ def test_under_autocast() -> None:
     for f in (in_chunks, plain):
         with torch.autocast("cpu", torch.bfloat16):
             loss = f(*inputs)
-        results.append([loss, *torch.autograd.grad(loss, inputs)])
+        cotangent = Draw(2, loss.dtype).fixed(shift=1.0)
+        results.append([loss, *torch.autograd.grad(loss, inputs, cotangent)])
     assert [t.dtype for t in results[0]] == [t.dtype for t in results[1]]
     torch.testing.assert_close(*results, rtol=4e-2, atol=4e-2)
 
