@@ -71,7 +71,7 @@ def figures(parts: Parts) -> list[Figure]:
         Figure(
             "rates",
             "Too low, right, too high",
-            "Training loss over the last tenth of 15 epochs against the rate; a point for each "
+            "Training loss over the last tenth of ten epochs against the rate; a point for each "
             "seed, the line through their means. Dotted: a classifier that knows nothing. See how "
             "near to the best rate the cliff is.",
             lambda: _rates(parts.rates),
