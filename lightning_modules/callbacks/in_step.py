@@ -189,7 +189,9 @@ class InStep(pl.Callback):
         assert twin is not None
         losses: list[Tensor] = []
 
-        def closure() -> Tensor:
+        def closure() -> Tensor:  # L-BFGS calls it several times in a step
+            if batch_idx % trainer.accumulate_grad_batches == 0:
+                self._optimizer.zero_grad()
             loss = self._loss(trainer, batch, batch_idx)
             losses.append(loss.detach())
             if not self._names:
@@ -202,15 +204,13 @@ class InStep(pl.Callback):
                 )
             return loss
 
-        if batch_idx % trainer.accumulate_grad_batches == 0:
-            self._optimizer.zero_grad()
         if stepped:
             for group, settings in zip(self._optimizer.param_groups, self._settings, strict=True):
                 group.update(settings)
             self._optimizer.step(closure)
         else:
             closure()
-        return losses[0] * _share(trainer)
+        return losses[-1] * _share(trainer)  # the one that Lightning returns, too
 
     def _loss(self, trainer: pl.Trainer, batch: Any, batch_idx: int) -> Tensor:
         assert self.twin is not None

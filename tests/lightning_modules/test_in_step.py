@@ -112,6 +112,17 @@ def test_both_go_the_same_way(trainer: MakeTrainer, arguments: dict[str, Any], k
         assert twin.audit is not None and not twin.audit.all_by_hand
 
 
+@pytest.mark.parametrize("search", [None, "strong_wolfe"])
+def test_an_optimizer_that_evaluates_several_times_a_step(
+    trainer: MakeTrainer, search: str | None
+) -> None:
+    optimizer = partial(torch.optim.LBFGS, max_iter=4, lr=0.5, line_search_fn=search)
+    found = fit(trainer, Classifier(DROPOUT, optimizer, backprop="both"), max_epochs=1)
+    assert found.comparison is not None and found.parted is None
+    assert len(found.losses) == 6 and max(found.comparison.gradients) < 1e-9
+    assert 0 < found.comparison.same_weights < 1e-13
+
+
 def test_both_draw_the_same_random_numbers_of_python(trainer: MakeTrainer) -> None:
     assert fit(trainer, Drawing(), InStep(4), max_epochs=1).parted is None
 
