@@ -212,7 +212,7 @@ def test_command_line(nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["NETS:wrong"], "returned a int"),
+        (["NETS:wrong"], "returned an int"),
         (["NETS:fails"], "cannot be run: KeyError: 'weights'"),
         (["NETS:misfit"], r"Linear cannot run on inputs of shape (4, 3)"),
         (["NETS:tny"], "did you mean 'tiny'?"),
