@@ -1,10 +1,14 @@
 """What watching costs a training: every gradient's histogram each 50 steps, all norms each step.
 
 Run it with ``python -m benchmarks.watching``. One training of a network goes on while watchers take
-turns: nobody watches for fifty steps, then this project's callbacks, then the naive way (a call of
-``add_histogram`` and of ``add_scalar`` for each parameter), and round again, so that whatever else
-the machine does falls on all of them alike. A turn holds one round of histograms and fifty of norms
-and ends with what was logged on the disk.
+turns of fifty steps: nobody, this project's callbacks, nobody, the naive way (a call of
+``add_histogram`` and of ``add_scalar`` for each parameter), and round again. A turn is compared
+with the mean of the two turns before and after it in which nobody watched, so that whatever else
+the machine does falls on all of them alike. It holds one round of histograms and fifty of norms,
+and ends when what was logged is on the disk.
+
+A step is Lightning's whole step; what Lightning takes to call one callback more is part of the
+cost. The processor's time counts all threads, also the one in which TensorBoard writes.
 """
 
 from __future__ import annotations
@@ -15,9 +19,9 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -29,11 +33,18 @@ from lightning_modules.callbacks import GradientHistograms, GradientNorms
 from lightning_modules.networks import MLP
 
 TURN = 50
-
-NETWORKS = {
-    "MLP 784-512-512-512-10, 0.9M": (784, (512, 512, 512), 128),
-    "MLP 1024-3072-3072-3072-10, 22M": (1024, (3072, 3072, 3072), 128),
+BATCH = 256
+NETWORKS = {  # sizes of the input and of the hidden layers
+    "1M": (784, (536, 536, 536)),
+    "25M": (1024, (3288, 3288, 3288)),
 }
+
+
+class Turn(NamedTuple):
+    """Seconds of fifty steps: by the wall, and of the processor, which others lengthen less."""
+
+    wall: float
+    cpu: float
 
 
 class Naive(pl.Callback):
@@ -50,34 +61,31 @@ class Naive(pl.Callback):
 
 
 class Turns(pl.Callback):
-    """Lets the watchers take turns, and measures each."""
+    """Hands the trainer one watcher after the other, and measures their turns.
 
-    def __init__(self, watchers: dict[str, list[pl.Callback]]) -> None:
+    Args:
+        watchers: The callbacks of each; a turn of nobody comes before each of theirs.
+
+    Attributes:
+        taken: What each turn took, in order: one to warm up, nobody, the first watcher, nobody, the
+            second watcher, ...
+    """
+
+    def __init__(self, watchers: list[list[pl.Callback]]) -> None:
         self.watchers = watchers
-        self.seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in watchers}
-        self._since = (0.0, 0.0)
-
-    def _watching(self, trainer: pl.Trainer, step: int) -> tuple[str, list[pl.Callback]]:
-        return list(self.watchers.items())[step // TURN % len(self.watchers)]
+        self.taken: list[Turn] = []
+        self._watching: list[pl.Callback] = []
+        self._since = Turn(0.0, 0.0)
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        for callbacks in self.watchers.values():
+        """Let them find out what they need to know of the fit."""
+        for callbacks in self.watchers:
             for callback in callbacks:
                 callback.on_fit_start(trainer, pl_module)
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        if trainer.global_step % TURN == 0:
-            self._since = time.perf_counter(), time.process_time()
-        for callback in self._watching(trainer, trainer.global_step)[1]:
-            callback.on_train_batch_start(trainer, pl_module, batch, batch_idx)
-
-    def on_before_optimizer_step(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: Any
-    ) -> None:
-        for callback in self._watching(trainer, trainer.global_step)[1]:
-            callback.on_before_optimizer_step(trainer, pl_module, optimizer)
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin the first turn."""
+        self._since = Turn(time.perf_counter(), time.process_time())
 
     def on_train_batch_end(
         self,
@@ -87,23 +95,29 @@ class Turns(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        name, callbacks = self._watching(trainer, trainer.global_step - 1)
-        for callback in callbacks:
-            callback.on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-        if trainer.global_step % TURN == 0:
-            pl_module.logger.experiment.flush()  # type: ignore[union-attr]
-            wall, cpu = self._since
-            self.seconds[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+        """End a turn, and begin the next one."""
+        if trainer.global_step % TURN:
+            return
+        for callback in self._watching:
+            callback.on_save_checkpoint(trainer, pl_module, {})  # writes what it still keeps
+        pl_module.logger.experiment.flush()  # type: ignore[union-attr]
+        now = Turn(time.perf_counter(), time.process_time())
+        self.taken.append(Turn(now.wall - self._since.wall, now.cpu - self._since.cpu))
+        index, watched = divmod(len(self.taken) - 1, 2)
+        # The very first turn only warms up: another one of nobody follows it.
+        self._watching = self.watchers[index % len(self.watchers)] if watched else []
+        trainer.callbacks = [*self._watching, self]  # type: ignore[attr-defined]
+        self._since = Turn(time.perf_counter(), time.process_time())
 
 
 class Data:
     """The same random batch, as often as it takes."""
 
-    def __init__(self, features: int, batch: int, steps: int) -> None:
+    def __init__(self, features: int, steps: int) -> None:
         generator = torch.Generator().manual_seed(0)
         self.batch = (
-            torch.randn(batch, features, generator=generator),
-            torch.randint(10, (batch,), generator=generator),
+            torch.randn(BATCH, features, generator=generator),
+            torch.randint(10, (BATCH,), generator=generator),
         )
         self.steps = steps
 
@@ -115,16 +129,13 @@ class Data:
 
 
 def measure(
-    features: int,
-    hidden: tuple[int, ...],
-    batch: int,
-    rounds: int,
-    watchers: dict[str, list[pl.Callback]],
-) -> dict[str, list[tuple[float, float]]]:
-    """Seconds of each turn, by the clock and of the processor; the first round warms up."""
+    features: int, hidden: tuple[int, ...], rounds: int, watchers: list[list[pl.Callback]]
+) -> list[Turn]:
+    """Train; return the turns: nobody, first watcher, ..., and one of nobody more at the end."""
     turns = Turns(watchers)
     network = partial(MLP, in_features=features, hidden=hidden)
     optimizer = partial(torch.optim.SGD, lr=1e-4, momentum=0.9)
+    count = 1 + 2 * len(watchers) * rounds + 1
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = pl.Trainer(
@@ -138,36 +149,64 @@ def measure(
             limit_val_batches=0,
             log_every_n_steps=10**9,
         )
-        data: Any = Data(features, batch, TURN * len(watchers) * (rounds + 1))
+        data: Any = Data(features, TURN * count)
         trainer.fit(Classifier(network, optimizer, backprop="autograd"), data)
-    return {name: seconds[1:] for name, seconds in turns.seconds.items()}
+    return turns.taken[1:]
+
+
+def costs(turns: list[Turn], watcher: int, watchers: int) -> list[Turn]:
+    """What each turn of a watcher took over the turns of nobody beside it, less one."""
+    found = []
+    for at in range(2 * watcher + 1, len(turns) - 1, 2 * watchers):
+        before, own, after = turns[at - 1 : at + 2]
+        found.append(
+            Turn(
+                2 * own.wall / (before.wall + after.wall) - 1,
+                2 * own.cpu / (before.cpu + after.cpu) - 1,
+            )
+        )
+    return found
+
+
+def spread(values: Sequence[float]) -> str:
+    """The median, and between which values the middle half lies."""
+    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
+    return f"{middle:.1%} ({low:.1%} to {high:.1%})"
+
+
+def milliseconds(turns: list[Turn], wall_cost: str, cpu_cost: str) -> str:
+    """The columns of a line: what a step took by each clock, and what it cost."""
+    wall, cpu = (statistics.median(times) / TURN * 1e3 for times in zip(*turns, strict=True))
+    return f"{wall:>9.2f}{wall_cost:>26}{cpu:>9.2f}{cpu_cost:>26}"
 
 
 def main() -> None:
     """Print a line for each network and watcher."""
     parser = argparse.ArgumentParser(description="What watching costs a training.")
+    parser.add_argument("--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS))
     parser.add_argument("--rounds", type=int, default=9, help="turns that each watcher gets")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--threads", type=int, default=1, help="threads that torch computes with")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    print(f"{'network':<36}{'watched by':<14}{'step, ms':>9}{'cost':>9}{'CPU, ms':>9}{'cost':>9}")
-    for network, shape in NETWORKS.items():
+    counted = (
+        f"{BATCH} rows, {arguments.threads} thread(s), {arguments.rounds} turns of {TURN} steps"
+    )
+    print(f"float32, {counted}; cost of a step: median, and between what half of the turns lie\n")
+    print(f"{'network':<9}{'watched by':<13}{'step, ms':>9}{'wall':>26}{'CPU, ms':>9}{'CPU':>26}")
+    for name in arguments.networks:
         watchers: dict[str, list[pl.Callback]] = {
-            "nobody": [],
             "callbacks": [GradientHistograms(TURN), GradientNorms()],
             "naive way": [Naive()],
         }
-        found = measure(*shape, rounds, watchers)
-        for name, turns in found.items():
-            line = f"{network:<36}{name:<14}"
-            for clock in (0, 1):  # by the wall; of the processor, which others cannot lengthen
-                # Against the turn of nobody in the same round: both had the same machine.
-                over = [
-                    a[clock] / b[clock] - 1 for a, b in zip(turns, found["nobody"], strict=True)
-                ]
-                step = statistics.median(turn[clock] for turn in turns) / TURN * 1e3
-                line += f"{step:>9.2f}{statistics.median(over):>9.1%}"
-            print(line, flush=True)
+        turns = measure(*NETWORKS[name], arguments.rounds, list(watchers.values()))
+        print(f"{name:<9}{'nobody':<13}{milliseconds(turns[::2], '', '')}")
+        for index, watcher in enumerate(watchers):
+            own = turns[2 * index + 1 :: 2 * len(watchers)]
+            wall, cpu = zip(*costs(turns, index, len(watchers)), strict=True)
+            line = milliseconds(own, spread(wall), spread(cpu))
+            print(f"{name:<9}{watcher:<13}{line}", flush=True)
 
 
 if __name__ == "__main__":

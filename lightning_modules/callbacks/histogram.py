@@ -81,7 +81,8 @@ def histogram(values: np.ndarray) -> Histogram | None:
         max=largest,
         num=len(values),
         sum=float(exact.sum()),
-        sum_squares=float(exact @ exact),
+        # Not exact @ exact: BLAS would wake threads of its own, beside those of the training.
+        sum_squares=float(np.square(exact).sum()),
         bucket_limits=limits[kept].tolist(),
         bucket_counts=counts[kept].tolist(),
     )
