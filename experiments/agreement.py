@@ -101,7 +101,8 @@ def verdict(results: Sequence[Result]) -> tuple[str, bool | None]:
         sentences.append(f"The audit found autograd nodes in {', '.join(failed)}.")
     elif audited:
         sentences.append(
-            f"The audit found every gradient of all {len(audited)} manual trials by hand."
+            f"The audit found every gradient of all {len(audited)} manual "
+            f"{'trial' if len(audited) == 1 else 'trials'} by hand."
         )
     if not matched and not audited:
         return sentences[0], None
@@ -116,8 +117,10 @@ def _agreement(close: Sequence[Pair], count: int, well: bool) -> str:
         text(max(getattr(pair, what) for pair in close))
         for what in ("loss", "gradients", "weights")
     )
+    which = "" if len(close) == count else f"of {count} "
+    trainings = "training" if count == 1 else "trainings"
     return (
-        f"{said}: over {len(close)} {'' if len(close) == count else f'of {count} '}trainings in "
-        f"step the largest relative difference is {loss} in the loss of any step, {gradients} in a "
-        f"layer's gradient and {weights} in its weights (limit {LIMIT:.0e})."
+        f"{said}: over {len(close)} {which}{trainings} in step the largest relative difference is "
+        f"{loss} in the loss of any step, {gradients} in a layer's gradient and {weights} in its "
+        f"weights (limit {LIMIT:.0e})."
     )

@@ -32,7 +32,7 @@ def close(
         tell(console, f"[yellow]note[/]: {escape(warning)}")
     tell(console, "")
     if ran:
-        tell(console, f"{ran} trials in {seconds:.0f} s")
+        tell(console, f"{ran} {'trial' if ran == 1 else 'trials'} in {seconds:.0f} s")
     tell(console, f"report       {escape(str(page))}")
     if study.watched:
         logs = page.parent / "tensorboard"

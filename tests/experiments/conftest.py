@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,8 @@ class Ended:
     @property
     def findings(self) -> str:
         """What is printed, save how many trials were run and in what time."""
-        return "\n".join(line for line in self.out.splitlines() if " trials in " not in line)
+        lines = self.out.splitlines()
+        return "\n".join(line for line in lines if not re.match(r"\d+ trials? in ", line))
 
 
 class Command:

@@ -57,7 +57,7 @@ WRONG = "the gradient of a at step 50 (relative error 1.0e-06)"
 @pytest.mark.parametrize(
     ("compared", "by_hand", "agrees", "sentences"),
     [
-        ({}, True, True, ["autograd agree: over 1 trainings in step", "5.0e-15 in the loss"]),
+        ({}, True, True, ["autograd agree: over 1 training in step", "5.0e-15 in the loss"]),
         ({}, False, False, ["The audit found autograd nodes in one."]),
         (
             {"parted": PARTED},
