@@ -138,8 +138,10 @@ def plan(options: Options) -> Plan:
         for arm in COLOURS
         for seed in seeds
     ]
+    # Not in step with autograd: where a training goes wild it amplifies rounding, and two right
+    # ones part.
     high: list[Result] = yield [
-        trial(arm, HIGH, seed, options.backprop, options, "high")
+        trial(arm, HIGH, seed, options.tuning, options, "high")
         for arm in ([] if options.fast else RATES)
         for seed in seeds
     ]

@@ -1,0 +1,114 @@
+"""The figures of the study ``residual``."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from experiments.figures import arms
+from experiments.measures import layers
+from experiments.study import Figure
+from experiments.trial import Array, Result
+
+
+def between_blocks(result: Result, quantity: str, step: int = 0) -> Array:
+    """One quantity at the layers 1, 3, 5 ..., where the blocks meet.
+
+    The layers inside a block see the branch alone, and would make a zigzag of the curve.
+    """
+    return layers(result, quantity, step)[::2]
+
+
+def all_of(final: Sequence[Result], colours: arms.Colours) -> list[Figure]:
+    """All figures of the trainings that are compared."""
+
+    def by_depth(quantity: str, step: int = 0) -> Callable[[Result], tuple[Array, Array]]:
+        def read(result: Result) -> tuple[Array, Array]:
+            y = between_blocks(result, quantity, step)
+            return 1 + 2 * np.arange(len(y)), y
+
+        return read
+
+    def error(result: Result) -> tuple[Array, Array]:
+        step, errors = arms.by_step("train/error", 10)(result)
+        return step, 100 * errors
+
+    def accuracy(result: Result) -> tuple[Array, Array]:
+        return result.curves["val/step"], 100 * result.curves["val/accuracy"]
+
+    return [
+        Figure(
+            "error",
+            "Training error",
+            "Share of the training samples that are misjudged, averaged over an epoch (10 steps), "
+            "each network at its own best learning rate; line: mean over the seeds, band: lowest "
+            "to highest. He et al.'s Figure 6: of the plain networks the deeper one is the worse "
+            "one, of the residual ones it is not.",
+            lambda: arms.curves(
+                final,
+                colours,
+                error,
+                xlabel="training step",
+                ylabel="training error (%)",
+                columns=2,
+            ),
+        ),
+        Figure(
+            "gradient",
+            "The gradient on its way back",
+            "Standard deviation of dL/dy where the blocks meet, before the first step, on a log "
+            "axis. Read it from right to left, as the gradient travels: through plain layers it "
+            "grows by the same factor at each, a straight line; with shortcuts the line bends.",
+            lambda: arms.curves(
+                final,
+                colours,
+                by_depth("gradient"),
+                xlabel="layer",
+                ylabel="gradient, standard deviation",
+                yscale="log",
+                columns=2,
+            ),
+        ),
+        Figure(
+            "signal",
+            "The signal on its way up",
+            "Standard deviation of the outputs where the blocks meet, before the first step. "
+            "BatchNorm holds it in a plain network; along the shortcuts the branches add up, so "
+            "that the variance grows by equal steps.",
+            lambda: arms.curves(
+                final,
+                colours,
+                by_depth("output"),
+                xlabel="layer",
+                ylabel="output, standard deviation",
+                columns=2,
+            ),
+        ),
+        Figure(
+            "later",
+            "The gradient late in the training",
+            "The same as above at the last step that was looked at. Training does not mend it: the "
+            "first layers of the 56 plain ones still receive the largest gradients.",
+            lambda: arms.curves(
+                final,
+                colours,
+                by_depth("gradient", -1),
+                xlabel="layer",
+                ylabel="gradient, standard deviation",
+                yscale="log",
+                columns=2,
+            ),
+        ),
+        Figure(
+            "accuracy",
+            "Validation accuracy",
+            "Of the same trainings; what cannot be trained does not generalize either.",
+            lambda: arms.curves(
+                final,
+                colours,
+                accuracy,
+                xlabel="training step",
+                ylabel="validation accuracy (%)",
+                columns=2,
+            ),
+        ),
+    ]
