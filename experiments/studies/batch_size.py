@@ -47,13 +47,13 @@ SHORT = "8"
 EQUAL = ("16", "128", "600")
 """Those that train for equally many steps at the same rate."""
 
-NOISE = (1, 4, 16, 64, 256)
+NOISE = (1, 4, 16, 60, 240)
 
 FALLS = Prediction(
     claim="The noise of the gradient falls as 1/batch.",
     source="Bottou et al. 2018, section 3.2 (arXiv:1606.04838); McCandlish et al. 2018, section "
     "2.2 (arXiv:1812.06162)",
-    refuted_if="over batches of 1 to 256 the slope of log |g - G|^2 against log B, corrected for "
+    refuted_if="over batches of 1 to 240 the slope of log |g - G|^2 against log B, corrected for "
     "drawing without replacement, is not -1.1 to -0.9, before the first step or at the end, under "
     "any seed",
 )
@@ -129,7 +129,7 @@ def trial(
             configs.item(
                 "experiments.training.gradient_noise.GradientNoise",
                 sizes=list(NOISE),
-                draws=20 if options.fast else 200,
+                draws=10 if options.fast else 50,
             )
         )
     epochs = 1 if options.fast or arm == "1" else 10

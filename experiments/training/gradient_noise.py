@@ -17,7 +17,9 @@ class GradientNoise(Curves):
 
     ``noise/<B>`` is the mean of ``|g_B - G|^2`` over random batches of B samples, ``G`` being the
     gradient over the whole training part; ``noise/gradient`` is ``|G|^2``. Both have two numbers,
-    for the start and the end. Every gradient is one backward pass through the module.
+    for the start and the end. Every gradient is one backward pass through the module. The batches
+    are those of whole epochs, because late in a training a few samples have most of the gradient:
+    batches that leave some of them out would say less, or more, than is true.
 
     With ``S`` the covariance of a single sample's gradient, batches drawn without replacement from
     N samples have ``E |g_B - G|^2 = tr(S) / B * (N - B) / (N - 1)``. The batch size at which noise
@@ -25,14 +27,14 @@ class GradientNoise(Curves):
     et al. (2018), "An empirical model of large-batch training", equation 2.9 (arXiv:1812.06162).
 
     Args:
-        sizes: The batch sizes.
-        draws: Random batches of each.
+        sizes: The batch sizes; best such that divide the number of samples.
+        draws: How many random batches of each, at least; as many whole epochs as that takes.
 
     Raises:
         ValueError: A size or the number of draws is not positive.
     """
 
-    def __init__(self, sizes: Sequence[int], draws: int = 100) -> None:
+    def __init__(self, sizes: Sequence[int], draws: int = 50) -> None:
         super().__init__()
         if min(*sizes, draws) < 1:
             raise ValueError(f"sizes and draws must be positive, got {list(sizes)} and {draws}")
@@ -69,11 +71,13 @@ class GradientNoise(Curves):
         full = whole.gradient(module, (x, y))
         draw = torch.Generator().manual_seed(trainer.global_step)
         for size in self.sizes:
-            apart = torch.zeros_like(full[0])
-            for _ in range(self.draws):
-                rows = torch.randperm(len(y), generator=draw)[:size].to(y.device)
-                apart += _square(whole.gradient(module, (x[rows], y[rows])) - full)
-            self._keep(f"noise/{size}", apart / self.draws)
+            apart, count = torch.zeros_like(full[0]), 0
+            while count < self.draws:
+                order = torch.randperm(len(y), generator=draw).to(y.device)
+                for rows in order[: len(y) // size * size].split(size):
+                    apart += _square(whole.gradient(module, (x[rows], y[rows])) - full)
+                    count += 1
+            self._keep(f"noise/{size}", apart / count)
         self._keep("noise/gradient", _square(full))
 
     def _keep(self, name: str, value: Tensor) -> None:
