@@ -70,3 +70,32 @@ def kept(result: Result) -> float:
 
 def _tenth(count: int) -> int:
     return max(1, count // 10)
+
+
+def basin(results: Sequence[Result], within: float = 1.2) -> tuple[float, bool]:
+    """How many decades of learning rates cost at most ``within`` times the least mean cost.
+
+    Between two rates that were tried the logarithm of the rate and the cost are taken to be on a
+    line; a training that diverged has no part in it.
+
+    Returns:
+        The width of the stretch around the best rate, in decades; and whether it ends within the
+        rates that were tried, so that the width is more than a lower bound.
+    """
+    found = {rate: float(np.mean(cost)) for rate, cost in costs(results).items()}
+    rates, means = np.log10(list(found)), np.array(list(found.values()))
+    best = int(np.argmin(means))
+    limit = within * means[best]
+    edges, closed = [], True
+    for way in (-1, 1):
+        at = best
+        while 0 <= at + way < len(means) and means[at + way] <= limit:
+            at += way
+        edge = rates[at]
+        if not 0 <= at + way < len(means):
+            closed = False
+        elif np.isfinite(means[at + way]):
+            share = (limit - means[at]) / (means[at + way] - means[at])
+            edge += share * (rates[at + way] - rates[at])
+        edges.append(edge)
+    return float(edges[1] - edges[0]), closed

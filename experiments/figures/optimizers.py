@@ -1,11 +1,11 @@
 """The figures of the study ``optimizers``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure as Canvas
 
-from experiments.figures import style
+from experiments.figures import arms, style
 from experiments.measures import by_arm, costs
 from experiments.study import Figure
 from experiments.trial import Array, Result
@@ -19,6 +19,9 @@ COLOURS = {
     "Adam": style.GREEN,
     "AdamW": style.ORANGE,
 }
+
+OTHERS = {"L-BFGS": "#7d62c4", "AMSGrad": "#8d6e3f"}
+"""Of the parts beside the main comparison."""
 
 EPOCH = 19
 """Steps of one epoch of digits, over which losses are averaged."""
@@ -65,6 +68,70 @@ def figures(
             lambda: _rates(tuning, best),
         ),
     ]
+
+
+def mnist5k(final: Sequence[Result]) -> Figure:
+    """Validation accuracy on MNIST-5k."""
+    return Figure(
+        "mnist5k",
+        "The same on MNIST-5k",
+        "Validation accuracy on 500 images of 28x28 pixels; line: mean over the seeds, band: "
+        "lowest to highest. Dotted: the 90 % that count as having got there.",
+        lambda: _mnist5k(final),
+    )
+
+
+def full_batch(final: Sequence[Result]) -> Figure:
+    """Training loss against gradients."""
+    colours = {"SGD": COLOURS["SGD"], "L-BFGS": OTHERS["L-BFGS"]}
+    return Figure(
+        "full-batch",
+        "The whole training part in every step",
+        "Training loss on a log axis against the gradients of the whole training part that were "
+        "computed for it, several for a step of L-BFGS; line: geometric mean over the seeds, band: "
+        "lowest to highest. SGD is plain gradient descent here, without noise.",
+        lambda: arms.curves(
+            final,
+            colours,
+            lambda result: (result.curves["evaluations"], result.curves["train/loss"]),
+            xlabel="gradients of the whole training part",
+            ylabel="training loss (nats)",
+            yscale="log",
+        ),
+    )
+
+
+def reddi(played: Sequence[Result], path: Callable[[Result], Array]) -> Figure:
+    """The way of x on the convex problem."""
+    colours = {"Adam": COLOURS["Adam"], "AMSGrad": OTHERS["AMSGrad"]}
+
+    def way(result: Result) -> tuple[Array, Array]:
+        x = path(result)
+        return np.arange(len(x)), x
+
+    return Figure(
+        "reddi",
+        "A convex problem on which Adam fails",
+        "The number x at every step. The cost of three steps together is x, so the best place is "
+        "-1. Adam has forgotten the one large gradient of the three when the two small ones come, "
+        "and climbs to the worst place; AMSGrad remembers it, and goes down.",
+        lambda: arms.curves(played, colours, way, xlabel="step", ylabel="x (cost of three steps)"),
+    )
+
+
+def _mnist5k(final: Sequence[Result]) -> Canvas:
+    figure = arms.curves(
+        final,
+        COLOURS,
+        lambda result: (result.curves["val/step"], result.curves["val/accuracy"]),
+        xlabel="training step",
+        ylabel="validation accuracy",
+    )
+    axes = figure.axes[0]
+    axes.axhline(0.9, color=style.INK, linestyle=":", linewidth=1)
+    axes.set_ylim(0.3, 1.0)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    return figure
 
 
 def _stacked(results: Sequence[Result], curve: str) -> Array:
