@@ -11,7 +11,14 @@ from lightning_modules.data.characters import decode, encode
 
 
 @torch.no_grad()
-def write(network: torch.nn.Module, prompt: str, length: int, context: int, seed: int) -> str:
+def write(
+    network: torch.nn.Module,
+    prompt: str,
+    length: int,
+    context: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> str:
     """Let a network write on, one character after the other, each drawn as it predicts.
 
     Args:
@@ -19,7 +26,8 @@ def write(network: torch.nn.Module, prompt: str, length: int, context: int, seed
         prompt: What stands before; not empty.
         length: Characters to write.
         context: The longest sequence that the network takes.
-        seed: Of the draws.
+        seed: Of the draws, which are made on the CPU.
+        device: Where the network is.
 
     Returns:
         The prompt and what was written.
@@ -27,7 +35,7 @@ def write(network: torch.nn.Module, prompt: str, length: int, context: int, seed
     tokens = encode(prompt)
     draws = torch.Generator().manual_seed(seed)
     for _ in range(length):
-        logits = network(tokens[None, -context:])[0, -1]
+        logits = network(tokens[None, -context:].to(device))[0, -1].cpu()
         drawn = torch.multinomial(logits.softmax(0), 1, generator=draws)
         tokens = torch.cat([tokens, drawn])
     return decode(tokens)
@@ -56,10 +64,10 @@ class Written(Curves):
         module: Any = pl_module
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         network = module.network.eval()
-        text = write(network, self.prompt, self.length, data.context, seed=0)
+        text = write(network, self.prompt, self.length, data.context, 0, pl_module.device)
         sums, windows = torch.zeros(data.context, dtype=torch.float64), 0
         for x, y in data.val_dataloader():
-            sums += losses(network, x, y).sum(0)
+            sums += losses(network, x.to(pl_module.device), y.to(pl_module.device)).sum(0).cpu()
             windows += len(x)
         self._found = {
             "written": [float(ord(character)) for character in text],
