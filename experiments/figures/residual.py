@@ -10,20 +10,37 @@ from experiments.study import Figure
 from experiments.trial import Array, Result
 
 
-def between_blocks(result: Result, quantity: str, step: int = 0) -> Array:
-    """One quantity at the layers 1, 3, 5 ..., where the blocks meet.
+def between_blocks(result: Result, quantity: str) -> Array:
+    """One quantity at the layers 1, 3, 5 ..., where the blocks meet, before the first step.
 
     The layers inside a block see the branch alone, and would make a zigzag of the curve.
     """
-    return layers(result, quantity, step)[::2]
+    return layers(result, quantity)[::2]
 
 
-def all_of(final: Sequence[Result], colours: arms.Colours) -> list[Figure]:
-    """All figures of the trainings that are compared."""
+def balance(result: Result) -> Array:
+    """The gradient at the first hidden layer over that at the last, at every look."""
+    looks = range(len(result.curves["gradient/activation1"]))
+    gradients = [layers(result, "gradient", look) for look in looks]
+    return np.array([found[0] / found[-1] for found in gradients])
 
-    def by_depth(quantity: str, step: int = 0) -> Callable[[Result], tuple[Array, Array]]:
+
+def all_of(final: Sequence[Result], colours: arms.Colours, every: int) -> list[Figure]:
+    """All figures.
+
+    Args:
+        final: The trainings that are compared.
+        colours: By arm.
+        every: Steps from one look at the gradients to the next.
+    """
+
+    def balanced(result: Result) -> tuple[Array, Array]:
+        y = balance(result)
+        return every * np.arange(len(y)), y
+
+    def by_depth(quantity: str) -> Callable[[Result], tuple[Array, Array]]:
         def read(result: Result) -> tuple[Array, Array]:
-            y = between_blocks(result, quantity, step)
+            y = between_blocks(result, quantity)
             return 1 + 2 * np.arange(len(y)), y
 
         return read
@@ -84,16 +101,17 @@ def all_of(final: Sequence[Result], colours: arms.Colours) -> list[Figure]:
             ),
         ),
         Figure(
-            "later",
-            "The gradient late in the training",
-            "The same as above at the last step that was looked at. Training does not mend it: the "
-            "first layers of the 56 plain ones still receive the largest gradients.",
+            "balance",
+            "The gradient in the course of the training",
+            "The gradient at layer 1 over that at the last hidden layer, on a log axis; line: "
+            "geometric mean over the seeds, band: lowest to highest. What is far too large at "
+            "first is mended within some tens of steps, without helping the 56 plain layers.",
             lambda: arms.curves(
                 final,
                 colours,
-                by_depth("gradient", -1),
-                xlabel="layer",
-                ylabel="gradient, standard deviation",
+                balanced,
+                xlabel="training step",
+                ylabel="gradient, layer 1 over last",
                 yscale="log",
                 columns=2,
             ),
