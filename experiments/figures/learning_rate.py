@@ -13,8 +13,7 @@ from experiments.trial import Array, Result
 
 QUADRATIC = {"1.95/sharpness": style.BLUE, "2.05/sharpness": style.RED}
 EDGE = {
-    "rate 0.05": style.GREY,
-    "rate 0.35": style.GREEN,
+    "rate 0.1": style.GREY,
     "rate 0.5": style.ORANGE,
     "rate 0.7": style.PINK,
 }
@@ -57,8 +56,8 @@ def figures(parts: Parts) -> list[Figure]:
             "The edge of stability",
             "Sharpness of a network of two tanh layers under gradient descent without noise; line: "
             "mean over the seeds, band: lowest to highest. Dotted: 2/rate, in the colour of the "
-            "rate. Each line climbs to its own dotted line and stays there; at rate 0.05 that "
-            "would be 40, and it goes on climbing.",
+            "rate. Each line climbs to its own dotted line and stays there; at rate 0.1 that "
+            "would be 20, which is still far.",
             lambda: _edge(parts.edge),
         ),
         Figure(
