@@ -46,7 +46,7 @@ class Arm:
 
 NOTHING, DROPOUT, DECAY, STOPPING = ARMS = (
     Arm("nothing", style.RED),
-    Arm("dropout", style.BLUE, (0.3, 0.5, 0.6, 0.7, 0.8)),
+    Arm("dropout", style.BLUE, (0.3, 0.5, 0.7, 0.8, 0.9)),
     Arm("weight decay", style.GREEN, (0.003, 0.01, 0.02, 0.03, 0.05)),
     Arm("early stopping", style.ORANGE),
 )
@@ -121,7 +121,7 @@ def trial(
         data=configs.item("lightning_modules.data.NoisyDigits", samples=200, wrong=0.2, seed=seed),
         backprop=backprop,
         seed=seed,
-        epochs=75 if options.fast else 200,
+        epochs=50 if options.fast else 200,
         evaluate_every=EVERY,
         accelerator=options.accelerator,
         histograms_every=100 if final else 0,
@@ -137,7 +137,7 @@ def plan(options: Options) -> Plan:
     tuning: list[Result] = yield [
         trial(arm, strength, SEED, options.tuning, options, "tuning")
         for arm in (DROPOUT, DECAY)
-        for strength in (arm.strengths[2:3] if options.fast else arm.strengths)
+        for strength in (arm.strengths[1:2] if options.fast else arm.strengths)
     ]
     best = {arm.name: arm.strengths[0] for arm in ARMS}
     for result in sorted(tuning, key=validated, reverse=True):  # the lowest comes last

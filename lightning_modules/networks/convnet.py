@@ -61,7 +61,8 @@ class LocallyConnected2d(torch.nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each position's filters to its patch of x, (N, in_channels, H, W)."""
-        patches = self.unfold(x).permute(2, 1, 0)  # (P, fan_in, N)
+        # Contiguous, since the products of the positions are small, and a third faster so.
+        patches = self.unfold(x).permute(2, 1, 0).contiguous()  # (P, fan_in, N)
         y = self.weight @ patches + self.bias.unsqueeze(2)  # (P, out_channels, N)
         return y.permute(2, 1, 0).reshape(len(x), -1, *self.size)
 
@@ -116,6 +117,7 @@ class ConvNet(torch.nn.Module):
         children["flatten"] = nn.Flatten()
         children["output"] = nn.Linear((in_channels, *channels)[-1] * height * width, classes)
         super().__init__()
+        self.shared = shared
         self._arguments = (size, in_channels, channels, kernel_size, classes)
         for name, child in children.items():
             self.add_module(name, child)
