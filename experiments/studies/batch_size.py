@@ -61,8 +61,8 @@ GROWS = Prediction(
     claim="The batch that is worth its while grows while a network trains: the gradient shrinks "
     "faster than its noise.",
     source="McCandlish et al. 2018, sections 2.2 and 4 (arXiv:1812.06162)",
-    refuted_if="the noise scale tr(S)/|G|^2 at the end is not above 1.5 times that before the first "
-    "step, under any seed",
+    refuted_if="the noise scale tr(S)/|G|^2 at the end is not above 1.5 times that before the "
+    "first step, under any seed",
 )
 SMALL = Prediction(
     claim="For the same number of epochs the best accuracy comes from batches of 2 to 32.",
