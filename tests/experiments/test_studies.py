@@ -68,7 +68,9 @@ def test_the_trials_are_seeded_audited_and_named(study: str, fast: Run) -> None:
         assert record["all_by_hand"] is True
         tuned = record["labels"]["phase"] == "tuning"
         assert (record["compared"] is None) is tuned
-        assert tuned or (record["compared"]["parted"] is None and record["compared"]["gradients"])
+        assert tuned or (record["compared"]["wrong"] is None and record["compared"]["gradients"])
+        diverged = None in record["curves"]["train/loss"]  # on its way there it amplifies rounding
+        assert tuned or diverged or record["compared"]["parted"] is None
         assert folder.name == f"{record['trial']}-{record['key']}"
         assert record["warnings"] == []
         assert record["versions"]["torch"]
