@@ -59,9 +59,10 @@ class UpdateRatios(pl.Callback):
         batch_idx: int,
     ) -> None:
         """Log how far the weights have gone, once the optimizer has stepped."""
-        taken = trainer.global_step // max(1, len(trainer.optimizers))
-        if not self._before or taken == self._step:
+        if not self._before:
             return
+        if trainer.global_step // max(1, len(trainer.optimizers)) == self._step:
+            return  # the first of several batches that are accumulated: no step was taken yet
         before, self._before = self._before, {}
         now = {n.replace("_orig_mod.", ""): p.detach() for n, p in pl_module.named_parameters()}
         layers = layers_of(tuple(before))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins.precision import MixedPrecision
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from torch import Tensor
 
 from lightning_modules.callbacks import GradientHistograms, GradientNorms
+from lightning_modules.callbacks.scalars import STEPS
 
 MakeTrainer = Callable[..., pl.Trainer]
 
@@ -114,6 +117,54 @@ def test_histograms_and_norms_before_and_after_clipping_by_norm(
             assert after[step] == pytest.approx(factor * before[step], rel=1e-6)
     norms = {tag for tag in board.tags("scalars", run) if "gradient_norm/" in tag}
     assert len(norms) == 2 * (1 + len(layers))
+
+
+def test_every_step_is_logged_with_its_exact_norms_in_one_event(
+    trainer: MakeTrainer, recorder: Any, tmp_path: Path
+) -> None:
+    steps = 2 * STEPS + 3  # what is kept back is written twice in between, and once at the end
+    logger = TensorBoardLogger(tmp_path)
+    generator = torch.Generator().manual_seed(2)
+    batches = Batches([torch.randn(4, 5, generator=generator) for _ in range(steps)])
+    trainer(logger=logger, callbacks=[GradientNorms(), recorder]).fit(Net(), batches)
+    (file,) = Path(logger.log_dir).glob("events*")
+    events = [
+        (event.step, {value.tag: value.simple_value for value in event.summary.value})
+        for event in LegacyEventFileLoader(str(file)).Load()
+        if any("gradient_norm/" in value.tag for value in event.summary.value)
+    ]
+    assert [step for step, _ in events] == list(range(steps))
+    for (_, logged), gradients in zip(events, recorder.gradients, strict=True):
+        expected = {"global_gradient_norm/before_clipping": total(gradients)}
+        for layer in ("body.0", "head", "scale"):
+            own = {name: g for name, g in gradients.items() if name.startswith(layer)}
+            expected[f"gradient_norm/before_clipping/{layer}"] = total(own)
+        assert logged == pytest.approx(expected, rel=1e-6)
+
+
+class Thawing(Net):
+    """Its head joins the optimizer at the third step; its body freezes at the fifth."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda p: torch.optim.SGD(self.body.parameters(), lr=0.01))
+
+    def on_train_batch_start(self, batch: Tensor, batch_idx: int) -> None:
+        if batch_idx == 2:
+            self.optimizers().add_param_group({"params": list(self.head.parameters())})  # type: ignore[union-attr]
+        if batch_idx == 4:
+            self.body.requires_grad_(False)
+
+
+def test_parameters_that_join_or_freeze_during_the_fit(
+    board: Any, trainer: MakeTrainer, logger: TensorBoardLogger
+) -> None:
+    callbacks = [GradientHistograms(1), GradientNorms()]
+    trainer(logger=logger, callbacks=callbacks).fit(Thawing(), Batches())
+    run = str(logger.version)
+    for layer, steps in (("head", [2, 3, 4, 5]), ("body.0", [0, 1, 2, 3])):
+        assert list(board.scalars(run, f"gradient_norm/before_clipping/{layer}", 4)) == steps
+        assert list(board.histograms(run, f"gradients/{layer}/weight", 4)) == steps
+    assert "gradient_norm/before_clipping/scale" not in board.tags("scalars", run)
 
 
 def test_clipping_by_value(

@@ -7,7 +7,7 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lightning_modules.callbacks.gradient_norms import norms
+from lightning_modules.callbacks.gradient_norms import _PIECE, norms
 from lightning_modules.callbacks.histogram import Histogram, histogram, sample
 
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -91,6 +91,21 @@ def test_norms_of_many_values_keep_six_digits() -> None:
     many = torch.randn(3_000_001, generator=torch.Generator().manual_seed(0))
     (found,) = norms([many])
     assert found == pytest.approx(float(many.double().norm()), rel=2e-6)
+
+
+@pytest.mark.parametrize("more", [-1, 0, 1])
+def test_norms_at_the_edge_of_a_piece(more: int) -> None:
+    many = torch.randn(_PIECE + more, generator=torch.Generator().manual_seed(0))
+    many[-1] = 1e4  # so that a last value left out, or counted twice, is seen
+    transposed = torch.randn(700, 800, generator=torch.Generator().manual_seed(1)).T
+    expected = [float(x.double().norm()) for x in (many, transposed)]
+    assert norms([many, transposed]) == pytest.approx(expected, rel=2e-6)
+
+
+def test_norms_of_several_dtypes_at_once_and_of_nothing() -> None:
+    tensors = [torch.full((4,), 3.0, dtype=d) for d in (torch.float64, torch.float32, torch.half)]
+    assert norms(tensors) == [6, 6, 6]
+    assert norms([]) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])

@@ -12,7 +12,14 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_modules.callbacks import Activations, GradientFlow, GradientNorms, UpdateRatios
+from benchmarks import watching
+from lightning_modules.callbacks import (
+    Activations,
+    GradientFlow,
+    GradientHistograms,
+    GradientNorms,
+    UpdateRatios,
+)
 from lightning_modules.callbacks.activations import dead
 
 MakeTrainer = Callable[..., pl.Trainer]
@@ -125,6 +132,35 @@ def test_what_was_logged_before_a_failure_is_there(
     for tag in ("dead_units/relu", "update_to_weight/narrow", "gradient_norm/before_clipping/wide"):
         assert list(board.scalars(str(logger.version), tag, 2)) == [0, 1]
     assert not net.relu._forward_hooks
+
+
+class Steps(pl.Callback):
+    """The steps at which it watched."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def on_before_optimizer_step(self, trainer: pl.Trainer, *args: Any) -> None:
+        self.seen.append(trainer.global_step)
+
+
+def test_the_benchmark_lets_each_watch_in_its_turns_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watching, "TURN", 3)
+    first, second, naive = Steps(), Steps(), watching.Naive()
+    turns = watching.measure(5, (7,), 2, [[first, GradientHistograms(3)], [second, naive]])
+    assert len(turns) == 9 and min(min(turn) for turn in turns) > 0
+    # the turns are: warm-up, nobody, first, nobody, second, nobody, first, nobody, second, nobody
+    assert first.seen == [6, 7, 8, 18, 19, 20]
+    assert second.seen == [12, 13, 14, 24, 25, 26]
+
+
+def test_the_benchmark_compares_a_turn_with_the_ones_beside_it() -> None:
+    walls = [10.0, 11.0, 10.0, 18.0, 20.0, 22.0, 20.0, 20.0, 20.0]
+    turns = [watching.Turn(wall, 2 * wall) for wall in walls]
+    for watcher, expected in ((0, [0.1, 0.1]), (1, [0.2, 0.0])):
+        found = watching.costs(turns, watcher, 2)
+        assert [cost.wall for cost in found] == pytest.approx(expected)
+        assert [cost.cpu for cost in found] == pytest.approx(expected)
 
 
 def flow_of(layers: int, steps: int, sizes: Callable[[int, int], float]) -> GradientFlow:
