@@ -20,7 +20,7 @@ from experiments.trial import Result, Trial
 from experiments.tuning import SEED, best_rates, tune
 
 LBFGS, DESCENT = "L-BFGS", "SGD"
-BUDGET = 60
+BUDGET = 45
 """Gradients of the whole training part after which the losses are compared."""
 
 PREDICTION = Prediction(
@@ -29,6 +29,12 @@ PREDICTION = Prediction(
     source="Nocedal & Wright 2006, section 7.2; Le et al. 2011 (ICML), section 4",
     refuted_if=f"after {BUDGET} gradients its training loss is above 0.5 of gradient descent's, at "
     "the rate that suits that best, under any seed",
+)
+SHORT_LIVED = (
+    "L-BFGS is compared for seven steps only. It divides by differences of successive gradients, "
+    "in which the leading digits cancel, and so amplifies rounding: its trainings by hand and by "
+    "autograd start equal to the last digits and part beyond the ninth after some ten steps, while "
+    "at the same weights their gradients still agree to the last digits."
 )
 RATES = {DESCENT: (0.1, 0.3, 1.0, 3.0)}
 
@@ -41,7 +47,7 @@ def trial(
         "torch.optim.LBFGS", lr=rate, max_iter=5, history_size=10, line_search_fn="strong_wolfe"
     )
     plain = configs.optimizer("SGD", backprop, lr=rate)
-    steps = (11 if name == LBFGS else BUDGET) // (5 if options.fast else 1)
+    steps = (7 if name == LBFGS else BUDGET) // (5 if options.fast else 1)
     config = configs.fit(
         network=configs.item("lightning_modules.networks.MLP", hidden=[64]),
         optimizer=searched if name == LBFGS else plain,

@@ -109,6 +109,7 @@ def plan(options: Options) -> Plan:
             *(part.figure for part in parts if part.figure is not None),
         ],
         warnings=[*at_an_end(tuning, options), *(line for part in parts for line in part.warnings)],
+        explanation=[full_batch.SHORT_LIVED],
     )
 
 
