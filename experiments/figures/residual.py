@@ -10,14 +10,6 @@ from experiments.study import Figure
 from experiments.trial import Array, Result
 
 
-def between_blocks(result: Result, quantity: str) -> Array:
-    """One quantity at the layers 1, 3, 5 ..., where the blocks meet, before the first step.
-
-    The layers inside a block see the branch alone, and would make a zigzag of the curve.
-    """
-    return layers(result, quantity)[::2]
-
-
 def balance(result: Result) -> Array:
     """The gradient at the first hidden layer over that at the last, at every look."""
     looks = range(len(result.curves["gradient/activation1"]))
@@ -38,9 +30,9 @@ def all_of(final: Sequence[Result], colours: arms.Colours, every: int) -> list[F
         y = balance(result)
         return every * np.arange(len(y)), y
 
-    def by_depth(quantity: str) -> Callable[[Result], tuple[Array, Array]]:
+    def by_depth(quantity: str, look: int = 0) -> Callable[[Result], tuple[Array, Array]]:
         def read(result: Result) -> tuple[Array, Array]:
-            y = between_blocks(result, quantity)
+            y = layers(result, quantity, look)[::2]  # inside a block: the branch alone, a zigzag
             return 1 + 2 * np.arange(len(y)), y
 
         return read
@@ -72,7 +64,7 @@ def all_of(final: Sequence[Result], colours: arms.Colours, every: int) -> list[F
         Figure(
             "gradient",
             "The gradient on its way back",
-            "Standard deviation of dL/dy where the blocks meet, before the first step, on a log "
+            "Standard deviation of dL/dy where the blocks meet (every second layer), before the first step, on a log "
             "axis. Read it from right to left, as the gradient travels: through plain layers it "
             "grows by the same factor at each, a straight line; with shortcuts the line bends.",
             lambda: arms.curves(
@@ -112,6 +104,21 @@ def all_of(final: Sequence[Result], colours: arms.Colours, every: int) -> list[F
                 balanced,
                 xlabel="training step",
                 ylabel="gradient, layer 1 over last",
+                yscale="log",
+                columns=2,
+            ),
+        ),
+        Figure(
+            "late",
+            "The gradient late in the training",
+            "As in the second figure, at the last step that was looked at. The first layers of the "
+            "56 plain ones receive no more than the last; those in the middle do.",
+            lambda: arms.curves(
+                final,
+                colours,
+                by_depth("gradient", -1),
+                xlabel="layer",
+                ylabel="gradient, standard deviation",
                 yscale="log",
                 columns=2,
             ),
