@@ -64,9 +64,10 @@ def all_of(final: Sequence[Result], colours: arms.Colours, every: int) -> list[F
         Figure(
             "gradient",
             "The gradient on its way back",
-            "Standard deviation of dL/dy where the blocks meet (every second layer), before the first step, on a log "
-            "axis. Read it from right to left, as the gradient travels: through plain layers it "
-            "grows by the same factor at each, a straight line; with shortcuts the line bends.",
+            "Standard deviation of dL/dy where the blocks meet (every second layer), before the "
+            "first step, on a log axis. Read it from right to left, as the gradient travels: "
+            "through plain layers it grows by the same factor at each, a straight line; with "
+            "shortcuts the line bends.",
             lambda: arms.curves(
                 final,
                 colours,
