@@ -22,9 +22,9 @@ PREDICTION = Prediction(
     "the seeds, or more steps than SGD under any seed",
 )
 RATES = {
-    "SGD": (0.03, 0.1, 0.3, 1.0),
-    "Momentum": (0.01, 0.03, 0.1, 0.3),
-    "Adam": (0.001, 0.003, 0.01, 0.03),
+    "SGD": (0.1, 0.3, 1.0),
+    "Momentum": (0.03, 0.1, 0.3),
+    "Adam": (0.003, 0.01, 0.03),
 }
 EPOCHS = 3
 TITLE = "MNIST-5k"
