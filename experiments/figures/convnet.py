@@ -40,8 +40,8 @@ def figures(final: Sequence[Result], colours: Mapping[str, str]) -> list[Figure]
             "spread",
             "The error of one number",
             "Size of the gradient that one number in the middle of layer 2 sends back: dark is "
-            "large. It comes from 5x5 positions of layer 1 and 13x13 pixels, and the middle, seen "
-            "along most ways, gets most of it.",
+            "large. It comes from 5x5 positions of layer 1 and from 13x13 pixels; the middle, seen "
+            "along most ways, gets most of it, and pixels seen only by units that are off get none.",
             lambda: _pictures(back),
         ),
         Figure(
@@ -128,11 +128,11 @@ def _pictures(maps: Mapping[str, Array]) -> Canvas:
 
 def _kernels(kernels: Array) -> Canvas:
     """Filters side by side in rows of four, on one scale around zero."""
-    figure, axes = style.panel("", "", size=(4.7, 2.6))
+    figure, axes = style.panel("", "", size=(4.7, 2.7))
     largest = np.abs(kernels).max()
     for i, kernel in enumerate(kernels):
         left, low = 1.1 * (i % 4), -1.1 * (i // 4)
-        image = axes.imshow(
+        axes.imshow(
             kernel,
             cmap="RdBu_r",
             vmin=-largest,
@@ -140,7 +140,9 @@ def _kernels(kernels: Array) -> Canvas:
             extent=(left, left + 1, low, low + 1),
             interpolation="nearest",
         )
-    axes.set(xlim=(0, 4.3), ylim=(-1.1 * (len(kernels) // 4 - 1), 1), aspect="equal")
+    bottom = -1.1 * (len(kernels) // 4 - 1)
+    scale = f"dL/dw: white 0, full blue {-largest:.2g}, full red {largest:.2g}"
+    axes.text(2.15, bottom - 0.1, scale, ha="center", va="top", color=style.INK)
+    axes.set(xlim=(0, 4.3), ylim=(bottom - 0.3, 1), aspect="equal")
     axes.set_axis_off()
-    figure.colorbar(image, ax=axes, shrink=0.9, label="dL/dw")
     return figure

@@ -40,9 +40,9 @@ def figures(
         Figure(
             "unseen",
             "Images that it has not seen",
-            "Loss on the test images. With nothing against it, the network is at its best after a "
-            f"seventh of the training and then undoes it. {band} Early stopping's line ends where "
-            "the first of its trainings does.",
+            "Loss on the test images. With nothing against it, the network is at its best early "
+            f"and then undoes it. {band} Early stopping's line ends where the first of its "
+            "trainings does.",
             lambda: over_steps(lambda r: r.curves["unseen/loss"], "test loss (nats)"),
         ),
         Figure(
@@ -93,7 +93,7 @@ def figures(
 def _strengths(tuning: Sequence[Result], name: str) -> Canvas:
     figure, axes = style.panel("training step", "validation loss (nats)")
     own = [result for result in tuning if result.trial.labels["arm"] == name]
-    colours = (style.RED, style.ORANGE, style.GREEN, style.SKY, style.BLUE)
+    colours = (style.RED, style.ORANGE, style.GREEN, style.BLUE)
     for result, colour in zip(own, colours, strict=False):
         axes.plot(
             result.curves["val/step"],
@@ -101,5 +101,5 @@ def _strengths(tuning: Sequence[Result], name: str) -> Canvas:
             color=colour,
             label=f"{result.trial.labels['strength']:g}",
         )
-    style.legend(axes, columns=5)
+    style.legend(axes)
     return figure

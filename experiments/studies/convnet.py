@@ -29,9 +29,9 @@ from experiments.study import (
     judge,
 )
 from experiments.trial import Array, Result, Trial
-from experiments.tuning import SEED, best_rates, tune
+from experiments.tuning import SEED, at_an_end, best_rates, tune
 
-RATES = (0.03, 0.1, 0.3)
+RATES = (0.01, 0.03, 0.1)
 FIELD = 13
 """Height and width of what one number of the second layer sees: 5 + 2 * (5 - 1) pixels."""
 
@@ -114,7 +114,7 @@ def trial(
         backprop=backprop,
         seed=seed,
         epochs=1 if options.fast else 20,
-        evaluate_every=10 if options.fast else 40,
+        evaluate_every=5 if options.fast else 40,
         accelerator=options.accelerator,
         histograms_every=100 if final else 0,
         trainer={"limit_val_batches": 1, "limit_train_batches": 10 if options.fast else 1.0},
@@ -127,7 +127,8 @@ def trial(
 
 def plan(options: Options) -> Plan:
     """Tune each network's rate, then compare."""
-    best = best_rates((yield from tune(trial, dict.fromkeys(COLOURS, RATES), options)))
+    tuning = yield from tune(trial, dict.fromkeys(COLOURS, RATES), options)
+    best = best_rates(tuning)
     final: list[Result] = yield [
         trial(arm.name, best[arm.name], seed, options.backprop, options, "final")
         for arm in ARMS
@@ -138,6 +139,7 @@ def plan(options: Options) -> Plan:
         tables=[_comparison(final, best), _paths(final)],
         figures=figures.figures(final, COLOURS),
         explanation=EXPLANATION,
+        warnings=at_an_end(tuning, options),
     )
 
 

@@ -46,8 +46,8 @@ class Arm:
 
 NOTHING, DROPOUT, DECAY, STOPPING = ARMS = (
     Arm("nothing", style.RED),
-    Arm("dropout", style.BLUE, (0.3, 0.5, 0.7, 0.8, 0.9)),
-    Arm("weight decay", style.GREEN, (0.003, 0.01, 0.02, 0.03, 0.05)),
+    Arm("dropout", style.BLUE, (0.5, 0.7, 0.8, 0.9)),
+    Arm("weight decay", style.GREEN, (0.003, 0.01, 0.02, 0.05)),
     Arm("early stopping", style.ORANGE),
 )
 COLOURS = {arm.name: arm.colour for arm in ARMS}
@@ -122,7 +122,7 @@ def trial(
         backprop=backprop,
         seed=seed,
         epochs=50 if options.fast else 200,
-        evaluate_every=EVERY,
+        evaluate_every=EVERY if final else 4 * EVERY,
         accelerator=options.accelerator,
         histograms_every=100 if final else 0,
         callbacks=watchers,
@@ -137,7 +137,7 @@ def plan(options: Options) -> Plan:
     tuning: list[Result] = yield [
         trial(arm, strength, SEED, options.tuning, options, "tuning")
         for arm in (DROPOUT, DECAY)
-        for strength in (arm.strengths[1:2] if options.fast else arm.strengths)
+        for strength in (arm.strengths[:1] if options.fast else arm.strengths)
     ]
     best = {arm.name: arm.strengths[0] for arm in ARMS}
     for result in sorted(tuning, key=validated, reverse=True):  # the lowest comes last
