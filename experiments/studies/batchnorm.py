@@ -27,7 +27,7 @@ from experiments.study import (
     judge,
 )
 from experiments.trial import Result, Trial
-from experiments.tuning import SEED, best_rates, tune
+from experiments.tuning import SEED, at_an_end, best_rates, tune
 
 NORMALIZATION = {"none": None, "BatchNorm": "BatchNorm1d", "LayerNorm": "LayerNorm"}
 SHIFTED = "BatchNorm, shifted"
@@ -149,6 +149,7 @@ def plan(options: Options) -> Plan:
         verdicts=_verdicts(final, high, options),
         tables=[_table(final, best), *([_rates(tuning, high)] if high else [])],
         figures=figures.all_of(final, tuning, COLOURS, every=EVERY, trained=TRAINED),
+        warnings=at_an_end(tuning, options),
         explanation=EXPLANATION,
     )
 
