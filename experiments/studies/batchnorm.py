@@ -189,7 +189,7 @@ def _verdicts(final: Sequence[Result], high: Sequence[Result], options: Options)
         bool(np.all(travel["BatchNorm"] < travel["none"])),
         bool(high)
         and max(ends["BatchNorm"]) <= TRAINED
-        and min(min(ends["none"]), min(ends["LayerNorm"])) >= 2.0,
+        and not any(loss < 2.0 for arm in ("none", "LayerNorm") for loss in ends[arm]),
         bool(np.all(jump[SHIFTED] >= 3 * jump["none"])) and within(SHIFTED, 0.2),
         within("LayerNorm", 0.5),
     )
@@ -210,7 +210,8 @@ def _verdicts(final: Sequence[Result], high: Sequence[Result], options: Options)
 
 
 def _steps(steps: Sequence[float] | np.ndarray, longest: int) -> str:
-    return f"{np.mean(steps):.0f}" if np.isfinite(steps).all() else f"over {longest}"
+    known = "" if np.isfinite(steps).all() else "over "
+    return f"{known}{np.mean(np.minimum(steps, longest)):.0f}"
 
 
 def _table(final: Sequence[Result], best: Mapping[str, float]) -> Table:
