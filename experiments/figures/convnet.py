@@ -41,7 +41,7 @@ def figures(final: Sequence[Result], colours: Mapping[str, str]) -> list[Figure]
             "The error of one number",
             "Size of the gradient that one number in the middle of layer 2 sends back: dark is "
             "large. It comes from 5x5 positions of layer 1 and from 13x13 pixels; the middle, seen "
-            "along most ways, gets most of it, and pixels seen only by units that are off get none.",
+            "along most ways, gets most of it; pixels seen only by units that are off get none.",
             lambda: _pictures(back),
         ),
         Figure(
