@@ -121,7 +121,7 @@ def trial(
         data=configs.item("lightning_modules.data.NoisyDigits", samples=200, wrong=0.2, seed=seed),
         backprop=backprop,
         seed=seed,
-        epochs=50 if options.fast else 200,
+        epochs=75 if options.fast else 200,
         evaluate_every=EVERY if final else 4 * EVERY,
         accelerator=options.accelerator,
         histograms_every=100 if final else 0,
