@@ -180,7 +180,7 @@ def _learning(parts: Parts, shown: Sequence[str]) -> Canvas:
 
 
 def _sunspots(parts: Parts) -> Canvas:
-    figure, axes = style.panel("year", "sunspots, standardized")
+    figure, axes = style.panel("year", "sunspots (standard deviations from the mean)")
     curves = by_arm(parts.sunspots, parts.chosen)[0].curves
     truth = curves["forecast/truth"]
     years = np.arange(2009 - len(truth), 2009)

@@ -64,7 +64,7 @@ EXPLODES = Prediction(
 LOSES = Prediction(
     claim="A truncated gradient loses what has not vanished by then: nearly nothing at a small "
     "radius, most of it at a large one.",
-    source="Williams & Peng 1990, section 3; Tallec & Ollivier 2017, section 1 (arXiv:1705.08209)",
+    source="Williams & Peng 1990; Tallec & Ollivier 2017 (arXiv:1705.08209)",
     refuted_if="truncated to 10 of 50 steps, the gradient differs from the full one by more than "
     "0.001 of its length at radius 0.5, or by less than 0.5 of it at 1.5, under any seed",
 )
@@ -77,19 +77,19 @@ REMEMBERS = Prediction(
 BLINDS = Prediction(
     claim="A gradient truncated to fewer steps than the lag cannot teach what lies before them: "
     "the same GRU stays at chance on 10 steps of 20, and learns on 15.",
-    source="Williams & Peng 1990, section 3",
+    source="Williams & Peng 1990",
     refuted_if="the test error is below 0.15 at k = 10, where both numbers lie before the last 10 "
     "steps, or above 0.05 at k = 15, where they do in part, under any seed",
 )
 BEATS = Prediction(
     claim="A recurrent network foresees next year's sunspots better than who says: as this year.",
-    source="Weigend, Huberman & Rumelhart 1990, section 3",
+    source="Weigend, Huberman & Rumelhart 1990, Predicting the Future",
     refuted_if="of the network with the least validation error while tuning, the mean squared "
     "error over 1956 to 2008 is above 0.7 of that of persistence under any seed",
 )
 LINEAR = Prediction(
     claim="And better than a linear autoregression.",
-    source="Weigend et al. 1990, section 3 (of a feed-forward network, up to 1979)",
+    source="Weigend et al. 1990 (of a feed-forward network, up to 1979)",
     refuted_if="of the same network, the mean error over the seeds is not below that of the "
     "autoregression",
 )

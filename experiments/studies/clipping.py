@@ -57,8 +57,8 @@ TOLERANT = Prediction(
 HIGHER = Prediction(
     claim="Nor does a higher one: values up to ten times the average norm serve.",
     source="Pascanu et al. 2013, section 3.2: from half to ten times the average norm",
-    refuted_if="clipped by norm at 10, with gradients of a median length of 1 to 5, the loss over "
-    "the last tenth of the training is above 0.1 under any seed",
+    refuted_if="clipped by norm at 10 (the gradient's median length is 1 to 2) the loss over the "
+    "last tenth of the training is above 0.1 under any seed",
 )
 PREDICTIONS = (SAVES, TURNS, TOLERANT, HIGHER)
 

@@ -23,7 +23,7 @@ class Recurrent(torch.nn.Module):
     which keeps what the last ``k`` steps (or fewer, for an output inside a piece) contribute.
 
     Williams & Peng (1990), "An Efficient Gradient-Based Algorithm for On-Line Training of Recurrent
-    Network Trajectories", section 3.
+    Network Trajectories".
 
     Args:
         nn: Where the layers come from: ``torch.nn`` or ``manual_bp.nn``.
@@ -38,7 +38,7 @@ class Recurrent(torch.nn.Module):
             scaled to it; None for torch's own start.
         forget_bias: What is added to the bias of the LSTM's forget gate at the start. At 0 a state
             is halved at every step, which few gradients survive (Gers et al. 2000, "Learning to
-            Forget"; Jozefowicz et al. 2015, section 2.2).
+            Forget"; Jozefowicz et al. 2015).
 
     Raises:
         ValueError: A width is not positive, a name is unknown, the radius is negative or not
