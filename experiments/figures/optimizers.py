@@ -63,8 +63,9 @@ def figures(
             "Sensitivity to the learning rate",
             "Mean validation loss over the training against the learning rate, from the tuning "
             "runs; a point for each seed, the line through their means, a ring around the chosen "
-            "rate. The ring should lie inside its curve, not at an end. Values above 10 are drawn "
-            "at 10: these trainings diverged.",
+            "rate. The ring should lie inside its curve, not at an end; the wider the valley "
+            "around it, the less exactly the rate must be known (its width within 20 % is in a "
+            "table). Values above 10 are drawn at 10: these trainings diverged.",
             lambda: _rates(tuning, best),
         ),
     ]
