@@ -79,7 +79,7 @@ SUMS = Prediction(
 SHARES = Prediction(
     claim="Sharing weights generalizes better, with a twentieth of the weights and also with as "
     "many.",
-    source="LeCun 1989, Generalization and network design strategies, sections 4 and 5",
+    source="LeCun 1989, Generalization and network design strategies (CRG-TR-89-4)",
     refuted_if="the test accuracy of the convolution is not above that of each other network by a "
     "percentage point, under any seed",
 )
@@ -227,7 +227,7 @@ def _comparison(final: Sequence[Result], best: Mapping[str, float]) -> Table:
             )
         )
     return Table(
-        "500 images, 400 steps, each network at its own learning rate",
+        "Four networks on the same few images, each at its own learning rate",
         ("network", "weights", "lr", "test loss", "accuracy", "moved by 2"),
         rows,
         note=f"{over(len(final) // len(ARMS))} Weights: with the biases. Moved by 2: accuracy on "

@@ -69,7 +69,7 @@ DROPS = Prediction(
 DECAYS = Prediction(
     claim="Weight decay does so too: it keeps the weights short, so that they cannot bend to noise "
     "in the targets.",
-    source="Krogh & Hertz 1992, sections 1 and 3 (NIPS 4)",
+    source="Krogh & Hertz 1992 (NIPS 4)",
     refuted_if="with weight decay the test loss or the gap is above 0.75 of what it is without, or "
     "the weights are not shorter, under any seed",
 )
