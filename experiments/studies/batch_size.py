@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments import configs
+from experiments import agreement, configs
 from experiments.figures import batch_size as figures
 from experiments.measures import by_arm, late_loss, second_order
 from experiments.statistics import over, plus_minus
@@ -276,6 +276,7 @@ def _verdicts(parts: figures.Parts, options: Options) -> list[Verdict]:
             all(-1.1 <= value <= -0.9 for value in slope),
             f"slopes {min(slope):.2f} to {max(slope):.2f}",
             options,
+            short=True,
         ),
         judge(
             GROWS,
@@ -364,7 +365,7 @@ def _tables(parts: figures.Parts) -> list[Table]:
         "One batch in parts",
         ("network", "largest relative difference of a weight tensor"),
         [
-            (name, ", ".join(f"{x:.1e}" for x in apart(parts.parts, norm)))
+            (name, ", ".join(agreement.text(x) for x in apart(parts.parts, norm)))
             for name, norm in (("without normalization", ""), ("BatchNorm", "BatchNorm1d"))
         ],
         note="Batches of 240 against 8 micro-batches of 30, at the end; one number a seed.",
