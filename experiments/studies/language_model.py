@@ -233,9 +233,8 @@ def _explanation(final: Sequence[Result]) -> list[str]:
         "What this does not show: that a Transformer is the best model of this text after so short "
         "a training. It has seen half of the training part once, and the documentation repeats "
         "itself word by word, so the counts of three and more characters, which know all of it by "
-        f"heart, are ahead. Nor that thirty-two characters are better than eight: {gained}. What "
-        "is far off takes longer to be learnt, and the longer window costs the same batch fewer "
-        "windows.",
+        f"heart, are ahead. Nor that thirty-two characters are better than eight: {gained}. A "
+        "longer training would have to tell.",
     ]
 
 
