@@ -17,12 +17,14 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
         confidence: The probability that the interval covers the true mean.
 
     Returns:
-        The mean, and half the width; NaN for the width when there is one value only.
+        The mean, and half the width; NaN for the width when there is one value only, infinite or
+        NaN where the values are too large to be squared or not finite.
     """
     mean, count = float(np.mean(values)), len(values)
     if count < 2:
         return mean, math.nan
-    spread = float(np.std(values, ddof=1)) / math.sqrt(count)
+    with np.errstate(over="ignore", invalid="ignore"):  # losses of a training that diverged
+        spread = float(np.std(values, ddof=1)) / math.sqrt(count)
     return mean, float(stdtrit(count - 1, (1 + confidence) / 2)) * spread
 
 

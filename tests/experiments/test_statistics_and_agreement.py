@@ -20,6 +20,11 @@ def test_interval_is_students() -> None:
     assert plus_minus([0.9, 0.9], ".1f", 100) == "90.0 ± 0.0"
 
 
+def test_the_interval_of_a_training_that_diverged_warns_of_nothing() -> None:
+    assert interval([1e306, 3e306]) == (2e306, math.inf)
+    assert math.isnan(interval([1.0, math.inf])[1]) and math.isnan(interval([1.0, math.nan])[1])
+
+
 def test_relative_difference_forgets_nothing() -> None:
     a = np.array([1.0, 0.0, np.nan, np.nan, 1.0, np.inf, 2.0])
     b = np.array([1.0, 0.0, np.nan, 1.0, np.nan, np.inf, 1.0])
