@@ -85,10 +85,10 @@ def agreement(matched: Sequence[Pair], colours: Colours) -> Figure:
         for arm, colour in colours.items():
             own = [p.steps for p in matched if p.result.trial.labels["arm"] == arm]
             if own:
-                length = min(map(len, own))
-                padded = np.full(longest, np.nan)
-                padded[:length] = np.max(np.stack([steps[:length] for steps in own]), axis=0)
-                worst[arm] = padded, colour
+                padded = np.zeros((len(own), longest))  # a difference of zero is not drawn
+                for row, steps in zip(padded, own, strict=True):
+                    row[: len(steps)] = steps
+                worst[arm] = padded.max(axis=0), colour
         style.differences(axes, np.arange(1, longest + 1), worst)
         return figure
 
