@@ -59,7 +59,7 @@ def figures(parts: Parts) -> list[Figure]:
             "Validation loss on a log axis against the samples seen; 1200 are an epoch. Line: "
             "geometric mean over the seeds, band: lowest to highest. For the same samples a small "
             "batch takes more steps and is further down.",
-            lambda: _losses(parts, lambda r: r.curves["val/step"] * _size(r), "samples seen"),
+            lambda: _losses(parts, _seen, "samples seen"),
         ),
         Figure(
             "steps",
@@ -103,8 +103,10 @@ def figures(parts: Parts) -> list[Figure]:
     ]
 
 
-def _size(result: Result) -> int:
-    return int(result.trial.labels["arm"])
+def _seen(result: Result) -> Array:
+    """The samples seen at each evaluation; the last batch of an epoch may be smaller."""
+    steps = -(-SAMPLES // int(result.trial.labels["arm"]))
+    return result.curves["val/step"] / steps * SAMPLES
 
 
 def _losses(
