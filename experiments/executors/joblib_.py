@@ -47,7 +47,8 @@ def run(
         finished = True
     finally:
         if not finished:
-            pool.shutdown(kill_workers=True)
+            with _unheard():
+                pool.shutdown(kill_workers=True)
 
 
 def _prepare(parent: int) -> None:
@@ -62,6 +63,16 @@ def _follow(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """What loky's own thread says while its workers are killed under it is no news to a user."""
+    hook, threading.excepthook = threading.excepthook, lambda _: None
+    try:
+        yield
+    finally:
+        threading.excepthook = hook
 
 
 @contextmanager
