@@ -32,7 +32,6 @@ COLOURS = {**QUADRATIC, **EDGE, **RATES, **SCHEDULES, **WARMUP}
 class Parts:
     """The results of the study, part by part."""
 
-    sharpness: float
     quadratic: Sequence[Result]
     edge: Sequence[Result]
     rates: Sequence[Result]
