@@ -13,12 +13,14 @@ from experiments.study import Figure
 from experiments.trial import Array, Result
 
 Colours = Mapping[str, str]
+Reader = Callable[[Result], tuple[Array, Array]]
+"""Gives what is drawn of a result: x and y of one length."""
 
 
 def curves(
     results: Sequence[Result],
     colours: Colours,
-    read: Callable[[Result], tuple[Array, Array]],
+    read: Reader,
     *,
     xlabel: str,
     ylabel: str,
@@ -30,8 +32,8 @@ def curves(
     Args:
         results: Those that are drawn; arms without any are left out.
         colours: By arm, in the order of the legend.
-        read: What is drawn of a result: x and y of one length. On a log axis the mean is the
-            geometric one, and values that are not positive and finite leave a gap.
+        read: What is drawn of a result. On a log axis the mean is the geometric one, and values
+            that are not positive and finite leave a gap.
         xlabel: With the unit.
         ylabel: With the unit.
         yscale: "linear" or "log".
@@ -56,7 +58,7 @@ def curves(
     return figure
 
 
-def by_step(curve: str, window: int = 1) -> Callable[[Result], tuple[Array, Array]]:
+def by_step(curve: str, window: int = 1) -> Reader:
     """A curve with one number a step, averaged over the last ``window`` steps."""
 
     def read(result: Result) -> tuple[Array, Array]:
@@ -66,7 +68,16 @@ def by_step(curve: str, window: int = 1) -> Callable[[Result], tuple[Array, Arra
     return read
 
 
-def by_layer(quantity: str, step: int = 0) -> Callable[[Result], tuple[Array, Array]]:
+def by_curve(x: str, y: str, scale: float = 1.0) -> Reader:
+    """One curve, times ``scale``, over another that says where its numbers belong."""
+
+    def read(result: Result) -> tuple[Array, Array]:
+        return result.curves[x], scale * result.curves[y]
+
+    return read
+
+
+def by_layer(quantity: str, step: int = 0) -> Reader:
     """What :class:`~experiments.training.by_layer.ByLayer` kept of one step, over the layers."""
 
     def read(result: Result) -> tuple[Array, Array]:

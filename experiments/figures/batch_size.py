@@ -167,7 +167,7 @@ def _sharpness(results: Sequence[Result]) -> Canvas:
     figure = arms.curves(
         results,
         EQUAL,
-        lambda r: (r.curves["sharpness/step"], r.curves["sharpness/value"]),
+        arms.by_curve("sharpness/step", "sharpness/value"),
         xlabel="training step",
         ylabel="sharpness",
     )

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure as Canvas
 from experiments.figures import arms, style
 from experiments.measures import by_arm, late_loss
 from experiments.study import Figure
-from experiments.trial import Array, Result
+from experiments.trial import Result
 
 DRIFTS = {
     "none": "Without normalization the three lines start as one, since the unit receives the same "
@@ -35,10 +35,6 @@ def all_of(
         every: Steps from one look at the units to the next.
         trained: The loss below which a network has learned.
     """
-
-    def accuracy(result: Result) -> tuple[Array, Array]:
-        return result.curves["val/step"], 100 * result.curves["val/accuracy"]
-
     limits = _limits(final)
     return [
         Figure(
@@ -50,7 +46,7 @@ def all_of(
             lambda: arms.curves(
                 final,
                 colours,
-                accuracy,
+                arms.by_curve("val/step", "val/accuracy", scale=100),
                 xlabel="training step",
                 ylabel="validation accuracy (%)",
                 columns=2,

@@ -1,6 +1,6 @@
 """The figures of the study ``bptt``, and its arms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,7 +150,7 @@ def figures(parts: Parts) -> list[Figure]:
     ]
 
 
-def _states(when: str) -> Callable[[Result], tuple[Array, Array]]:
+def _states(when: str) -> arms.Reader:
     def read(result: Result) -> tuple[Array, Array]:
         lengths = result.curves[f"state/{when}"]
         return np.arange(len(lengths)), lengths
@@ -158,7 +158,7 @@ def _states(when: str) -> Callable[[Result], tuple[Array, Array]]:
     return read
 
 
-def _truncated(what: str, when: str) -> Callable[[Result], tuple[Array, Array]]:
+def _truncated(what: str, when: str) -> arms.Reader:
     def read(result: Result) -> tuple[Array, Array]:
         found = result.curves[f"truncated/{what}/{when}"]
         return np.array(LENGTHS[: len(found)]), found
@@ -170,7 +170,7 @@ def _learning(parts: Parts, shown: Sequence[str]) -> Canvas:
     figure = arms.curves(
         [r for r in parts.adding if r.trial.labels["arm"] in shown],
         COLOURS,
-        lambda result: (result.curves["val/step"], result.curves["val/loss"]),
+        arms.by_curve("val/step", "val/loss"),
         xlabel="training step",
         ylabel="validation error (mean squared)",
         yscale="log",

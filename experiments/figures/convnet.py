@@ -66,7 +66,7 @@ def figures(final: Sequence[Result], colours: Mapping[str, str]) -> list[Figure]
             lambda: arms.curves(
                 final,
                 colours,
-                lambda r: (r.curves["val/step"], r.curves["val/loss"]),
+                arms.by_curve("val/step", "val/loss"),
                 xlabel="training step",
                 ylabel="validation loss (nats)",
                 columns=2,

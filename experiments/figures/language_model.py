@@ -39,7 +39,13 @@ def figures(
             "Cross-entropy on the validation part; line: mean over the seeds, band: lowest to "
             "highest. What one character tells is learnt soon, and that network stops; those that "
             "attend to more go on falling, and have not come to their end.",
-            lambda: _validation(final),
+            lambda: arms.curves(
+                final,
+                COLOURS,
+                arms.by_curve("val/step", "val/loss"),
+                xlabel="training step",
+                ylabel="cross-entropy (nats a character)",
+            ),
         ),
         Figure(
             "position",
@@ -74,7 +80,7 @@ def figures(
             lambda: arms.curves(
                 [r for r in start if r.trial.labels["blocks"] == 16],
                 COLOURS,
-                _by_block,
+                arms.by_layer("length"),
                 xlabel="block",
                 ylabel="gradient, Euclidean length",
                 yscale="log",
@@ -86,11 +92,6 @@ def figures(
 def _position(result: Result) -> tuple[Array, Array]:
     losses = result.curves["position/loss"]
     return np.arange(1, len(losses) + 1), losses
-
-
-def _by_block(result: Result) -> tuple[Array, Array]:
-    lengths = layers(result, "length")
-    return np.arange(1, len(lengths) + 1), lengths
 
 
 def _context(final: Sequence[Result], contexts: Mapping[str, int]) -> Canvas:
@@ -105,19 +106,6 @@ def _context(final: Sequence[Result], contexts: Mapping[str, int]) -> Canvas:
     axes.set_xticks(range(len(places)), [str(place) for place in places])
     style.legend(axes, columns=2)
     return figure
-
-
-def _validation(final: Sequence[Result]) -> Canvas:
-    def read(result: Result) -> tuple[Array, Array]:
-        return result.curves["val/step"], result.curves["val/loss"]
-
-    return arms.curves(
-        final,
-        COLOURS,
-        read,
-        xlabel="training step",
-        ylabel="cross-entropy (nats a character)",
-    )
 
 
 def _depth(start: Sequence[Result]) -> Canvas:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Canvas
 from experiments.figures import arms, style
 from experiments.measures import by_arm, late_loss
 from experiments.study import Figure
-from experiments.trial import Array, Result
+from experiments.trial import Result
 
 QUADRATIC = {"1.95/sharpness": style.BLUE, "2.05/sharpness": style.RED}
 EDGE = {
@@ -26,6 +26,8 @@ SCHEDULES = {
 }
 WARMUP = {"no warm-up": style.RED, "warm-up": style.GREEN}
 COLOURS = {**QUADRATIC, **EDGE, **RATES, **SCHEDULES, **WARMUP}
+
+SHARPNESS = arms.by_curve("sharpness/step", "sharpness/value")
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def _quadratic(parts: Parts) -> Canvas:
 
 def _edge(results: Sequence[Result]) -> Canvas:
     figure = arms.curves(
-        results, EDGE, _sharpness, xlabel="training step", ylabel="sharpness", columns=4
+        results, EDGE, SHARPNESS, xlabel="training step", ylabel="sharpness", columns=4
     )
     axes = figure.axes[0]
     rates = {result.trial.labels["arm"]: result.trial.labels["rate"] for result in results}
@@ -181,12 +183,8 @@ def _rates(results: Sequence[Result]) -> Canvas:
 
 def _warmup(results: Sequence[Result]) -> Canvas:
     figure = arms.curves(
-        results, WARMUP, _sharpness, xlabel="training step", ylabel="sharpness", yscale="log"
+        results, WARMUP, SHARPNESS, xlabel="training step", ylabel="sharpness", yscale="log"
     )
     rate = results[0].trial.labels["rate"]
     figure.axes[0].axhline(2 / rate, color=style.INK, linestyle=":", linewidth=1)
     return figure
-
-
-def _sharpness(result: Result) -> tuple[Array, Array]:
-    return result.curves["sharpness/step"], result.curves["sharpness/value"]

@@ -1,6 +1,6 @@
 """The figures of the study ``residual``."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -30,7 +30,7 @@ def all_of(final: Sequence[Result], colours: arms.Colours, every: int) -> list[F
         y = balance(result)
         return every * np.arange(len(y)), y
 
-    def by_depth(quantity: str, look: int = 0) -> Callable[[Result], tuple[Array, Array]]:
+    def by_depth(quantity: str, look: int = 0) -> arms.Reader:
         def read(result: Result) -> tuple[Array, Array]:
             y = layers(result, quantity, look)[::2]  # inside a block: the branch alone, a zigzag
             return 1 + 2 * np.arange(len(y)), y
@@ -40,9 +40,6 @@ def all_of(final: Sequence[Result], colours: arms.Colours, every: int) -> list[F
     def error(result: Result) -> tuple[Array, Array]:
         step, errors = arms.by_step("train/error", 10)(result)
         return step, 100 * errors
-
-    def accuracy(result: Result) -> tuple[Array, Array]:
-        return result.curves["val/step"], 100 * result.curves["val/accuracy"]
 
     return [
         Figure(
@@ -131,7 +128,7 @@ def all_of(final: Sequence[Result], colours: arms.Colours, every: int) -> list[F
             lambda: arms.curves(
                 final,
                 colours,
-                accuracy,
+                arms.by_curve("val/step", "val/accuracy", scale=100),
                 xlabel="training step",
                 ylabel="validation accuracy (%)",
                 columns=2,
