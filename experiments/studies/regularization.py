@@ -5,16 +5,29 @@ with dropout, with weight decay, and stopped early. Seen are the rightly labelle
 trains on, unseen those of the test part. The thresholds were set by runs on seeds 101 and 102.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from experiments import configs
 from experiments.figures import regularization as figures
-from experiments.figures import style
 from experiments.measures import by_arm
-from experiments.statistics import interval, over, plus_minus
+from experiments.parts.regularization import (
+    ARMS,
+    COLOURS,
+    DECAY,
+    DROPOUT,
+    NOTHING,
+    STOPPING,
+    Arm,
+    at_the_end,
+    compared,
+    gap,
+    kept,
+    tuned,
+    validated,
+)
+from experiments.statistics import interval, plus_minus
 from experiments.study import (
     Backprop,
     Findings,
@@ -22,7 +35,6 @@ from experiments.study import (
     Plan,
     Prediction,
     Study,
-    Table,
     Verdict,
     judge,
 )
@@ -33,24 +45,6 @@ EVERY = 10
 """Training steps from one evaluation to the next."""
 PATIENCE = 10
 """Evaluations without a lower validation loss after which a training is stopped early."""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """What is done against overfitting: its colour, and the strengths to try."""
-
-    name: str
-    colour: str
-    strengths: Sequence[float] = (0.0,)
-
-
-NOTHING, DROPOUT, DECAY, STOPPING = ARMS = (
-    Arm("nothing", style.RED),
-    Arm("dropout", style.BLUE, (0.5, 0.7, 0.8, 0.9)),
-    Arm("weight decay", style.GREEN, (0.003, 0.01, 0.02, 0.05)),
-    Arm("early stopping", style.ORANGE),
-)
-COLOURS = {arm.name: arm.colour for arm in ARMS}
 
 MEMORISES = Prediction(
     claim="With more weights than examples a network learns its examples by heart, the wrong ones "
@@ -149,7 +143,7 @@ def plan(options: Options) -> Plan:
     ]
     return Findings(
         verdicts=_verdicts(final, options),
-        tables=[_table(final, best), _tuned(tuning, best)],
+        tables=[compared(final, best), tuned(tuning, best)],
         figures=figures.figures(tuning, final, COLOURS, EVERY),
         explanation=(EXPLANATION,),
     )
@@ -162,30 +156,6 @@ EXPLANATION = (
     "second: early stopping by time, weight decay by the length that the weights must have for a "
     "sharp exception, dropout by taking away the units that would have agreed on one."
 )
-
-
-def validated(result: Result) -> float:
-    """The validation loss over the last tenth of the evaluations; infinite if it is not finite."""
-    losses = result.curves["val/loss"]
-    end = float(np.mean(losses[-max(1, len(losses) // 10) :]))
-    return end if np.isfinite(end) else np.inf
-
-
-def kept(result: Result) -> int:
-    """Which evaluation's weights count: the last, or of a stopped training the best one's."""
-    stopped = result.trial.labels["arm"] == STOPPING.name
-    losses = result.curves["val/loss"]
-    return int(np.argmin(losses)) if stopped else len(losses) - 1
-
-
-def at_the_end(result: Result, curve: str) -> float:
-    """One number of the weights that count."""
-    return float(result.curves[curve][kept(result)])
-
-
-def gap(result: Result) -> float:
-    """The loss on the unseen images less that on the seen ones."""
-    return at_the_end(result, "unseen/loss") - at_the_end(result, "seen/loss")
 
 
 def _verdicts(final: Sequence[Result], options: Options) -> list[Verdict]:
@@ -230,54 +200,6 @@ def _verdicts(final: Sequence[Result], options: Options) -> list[Verdict]:
         judge(prediction, held, figures, options, short=prediction in SHORT)
         for prediction, held, figures in zip(PREDICTIONS, holds, measured, strict=True)
     ]
-
-
-def _table(final: Sequence[Result], best: Mapping[str, float]) -> Table:
-    rows = []
-    for arm in ARMS:
-        own = by_arm(final, arm.name)
-        seen, unseen, right, wrong = (
-            [at_the_end(r, curve) for r in own]
-            for curve in ("seen/loss", "unseen/loss", "unseen/accuracy", "memorised")
-        )
-        rows.append(
-            (
-                f"{arm.name} {best[arm.name]:g}" if best[arm.name] else arm.name,
-                f"{np.mean(seen):.2f}",
-                plus_minus(unseen, ".2f"),
-                plus_minus([gap(r) for r in own], ".2f"),
-                plus_minus(right, ".1f", scale=100) + " %",
-                f"{np.mean(wrong):.0%}",
-            )
-        )
-    return Table(
-        "200 images, 40 of them with a wrong label",
-        ("against it", "seen", "unseen", "gap", "accuracy", "memorised"),
-        rows,
-        note=f"{over(len(final) // len(ARMS))} Seen: loss (nats) on the rightly labelled training "
-        "images; unseen: on the test images; gap: the difference. Accuracy: on the test images. "
-        "Memorised: wrong labels that the network reproduces.",
-    )
-
-
-def _tuned(tuning: Sequence[Result], best: Mapping[str, float]) -> Table:
-    rows = [
-        (
-            r.trial.labels["arm"],
-            f"{r.trial.labels['strength']:g}",
-            f"{validated(r):.3f}",
-            f"{r.curves['val/accuracy'][-1]:.1%}",
-            "chosen" if r.trial.labels["strength"] == best[r.trial.labels["arm"]] else "",
-        )
-        for r in tuning
-    ]
-    return Table(
-        "How much of it: the strengths that were tried",
-        ("against it", "strength", "validation loss", "accuracy", ""),
-        rows,
-        note="Of dropout the probability of dropping a hidden value, of weight decay the factor of "
-        "|w|^2 / 2 in the loss; by the validation loss over the last tenth of the training.",
-    )
 
 
 STUDY = Study(
