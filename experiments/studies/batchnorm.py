@@ -12,9 +12,20 @@ import numpy as np
 
 from experiments import configs
 from experiments.figures import batchnorm as figures
-from experiments.figures import style
-from experiments.measures import by_arm, costs, late_loss, steps_to
-from experiments.statistics import over, plus_minus
+from experiments.measures import by_arm, late_loss, steps_to
+from experiments.parts.batchnorm import (
+    COLOURS,
+    EVERY,
+    HIGH,
+    RATES,
+    SHIFT,
+    SHIFTED,
+    TRAINED,
+    compared,
+    mean_steps,
+    rates,
+    typical,
+)
 from experiments.study import (
     Backprop,
     Findings,
@@ -22,7 +33,6 @@ from experiments.study import (
     Plan,
     Prediction,
     Study,
-    Table,
     Verdict,
     judge,
 )
@@ -30,28 +40,7 @@ from experiments.trial import Result, Trial
 from experiments.tuning import SEED, at_an_end, best_rates, tune
 
 NORMALIZATION = {"none": None, "BatchNorm": "BatchNorm1d", "LayerNorm": "LayerNorm"}
-SHIFTED = "BatchNorm, shifted"
-RATES = {
-    "none": (0.3, 1, 3, 10),
-    "BatchNorm": (0.3, 1, 3, 10, 30, 100),
-    "LayerNorm": (0.1, 0.3, 1, 3, 10),
-}
 SHORT_RATES = dict.fromkeys(RATES, (1,))
-HIGH = 30
-"""A learning rate that is far too high, though not for every arm."""
-SHIFT = 4.0
-"""Shifts after BatchNorm are uniform in ±4, about as far as a sigmoid tells values apart."""
-EVERY = 5
-"""Steps from one look at the units to the next."""
-TRAINED = 0.5
-"""A training loss (nats) below which a network has learned; chance is 2.303."""
-
-COLOURS = {
-    "none": style.RED,
-    "BatchNorm": style.BLUE,
-    "LayerNorm": style.GREEN,
-    SHIFTED: style.PINK,
-}
 
 FASTER = Prediction(
     claim="With BatchNorm the network trains many times faster.",
@@ -147,21 +136,11 @@ def plan(options: Options) -> Plan:
     ]
     return Findings(
         verdicts=_verdicts(final, high, options),
-        tables=[_table(final, best), *([_rates(tuning, high)] if high else [])],
+        tables=[compared(final, best), *([rates(tuning, high)] if high else [])],
         figures=figures.all_of(final, tuning, COLOURS, every=EVERY, trained=TRAINED),
         warnings=at_an_end(tuning, options),
         explanation=EXPLANATION,
     )
-
-
-def typical(quantity: str, results: Sequence[Result]) -> np.ndarray:
-    """How far the median of a typical unit's input moves, one number a result.
-
-    Args:
-        quantity: "travel", over the whole training, or "jump", from one look to the next.
-        results: Of one arm.
-    """
-    return np.array([np.median(result.curves[quantity]) for result in results])
 
 
 def _verdicts(final: Sequence[Result], high: Sequence[Result], options: Options) -> list[Verdict]:
@@ -178,7 +157,7 @@ def _verdicts(final: Sequence[Result], high: Sequence[Result], options: Options)
         return bool(np.all(steps[arm] <= share * np.minimum(plain, longest)))
 
     def taken(*arms: str) -> str:
-        said = (f"{arm} {_steps(steps[arm], longest)}" for arm in arms)
+        said = (f"{arm} {mean_steps(steps[arm], longest)}" for arm in arms)
         return "steps to 90 %: " + ", ".join(said)
 
     def moved(distances: Mapping[str, np.ndarray], *arms: str) -> str:
@@ -207,59 +186,6 @@ def _verdicts(final: Sequence[Result], high: Sequence[Result], options: Options)
         judge(prediction, held, said, options, short=prediction in SHORT)
         for prediction, held, said in zip(PREDICTIONS, holds, measured, strict=True)
     ]
-
-
-def _steps(steps: Sequence[float] | np.ndarray, longest: int) -> str:
-    known = "" if np.isfinite(steps).all() else "over "
-    return f"{known}{np.mean(np.minimum(steps, longest)):.0f}"
-
-
-def _table(final: Sequence[Result], best: Mapping[str, float]) -> Table:
-    longest = len(final[0].curves["train/loss"])
-    rows = [
-        (
-            arm,
-            f"{best[arm]:g}",
-            _steps([steps_to(0.9, r) for r in by_arm(final, arm)], longest),
-            f"{np.mean(typical('travel', by_arm(final, arm))):.1f}",
-            f"{np.mean(typical('jump', by_arm(final, arm))):.2f}",
-            plus_minus([late_loss(r) for r in by_arm(final, arm)], ".3f"),
-            plus_minus([r.metrics["test/accuracy"] for r in by_arm(final, arm)], ".1f", 100) + " %",
-        )
-        for arm in COLOURS
-    ]
-    return Table(
-        "Three layers of a hundred sigmoids",
-        ("normalization", "lr", "to 90 %", "travel", "jump", "loss", "test accuracy"),
-        rows,
-        note=f"{over(len(by_arm(final, 'none')))} To 90 %: training steps until that validation "
-        "accuracy. Travel: from the lowest to the highest median of what a typical unit of the "
-        f"last hidden layer receives; jump: from one median to that {EVERY} steps later. Shifted: "
-        f"by random numbers in ±{SHIFT:g}, new at every step, at BatchNorm's rate. Loss: in "
-        "training, mean of the last tenth.",
-    )
-
-
-def _rates(tuning: Sequence[Result], high: Sequence[Result]) -> Table:
-    rows = []
-    for arm in RATES:
-        ends = {r.trial.labels["rate"]: late_loss(r) for r in by_arm(tuning, arm)}
-        trained = [rate for rate in costs(by_arm(tuning, arm)) if ends[rate] <= TRAINED]
-        rows.append(
-            (
-                arm,
-                f"{trained[0]:g}" if trained else "none",
-                f"{trained[-1]:g}" if trained else "none",
-                plus_minus([late_loss(r) for r in by_arm(high, arm)], ".2f"),
-            )
-        )
-    return Table(
-        "Learning rates at which it trains",
-        ("normalization", "lowest", "highest", f"training loss at {HIGH}"),
-        rows,
-        note=f"Trains: a training loss below {TRAINED} over the last tenth of 1000 steps, on seed "
-        f"{SEED}; the lowest and highest are of the rates that were tried. Chance is 2.303.",
-    )
 
 
 EXPLANATION = (
