@@ -13,8 +13,7 @@ import numpy as np
 from experiments import agreement, configs
 from experiments.figures import optimizers as figures
 from experiments.measures import basin, by_arm, late_loss, step_shrinkage, steps_to
-from experiments.parts import full_batch, mnist5k, reddi
-from experiments.parts.optimizers import ARMS, TARGET, ahead, named
+from experiments.parts.optimizers import ARMS, TARGET, ahead, full_batch, mnist5k, named, reddi
 from experiments.statistics import over, plus_minus
 from experiments.study import (
     Backprop,

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from experiments.measures import basin, best_rate, costs, late_loss, step_shrinkage, steps_to
-from experiments.parts import mnist5k
-from experiments.parts.full_batch import loss_after
-from experiments.parts.optimizers import ARMS, ahead
+from experiments.parts.optimizers import ARMS, ahead, mnist5k
+from experiments.parts.optimizers.full_batch import loss_after
 from experiments.study import Options
 from experiments.trial import Result, Trial
 from experiments.tuning import beyond as next_rates

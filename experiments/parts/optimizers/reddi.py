@@ -5,7 +5,7 @@ from collections.abc import Generator
 from experiments import configs
 from experiments.figures import optimizers as figures
 from experiments.measures import by_arm
-from experiments.parts import Part
+from experiments.parts.optimizers import Part
 from experiments.study import Options, Prediction, Table, judge
 from experiments.trial import Array, Result, Trial
 

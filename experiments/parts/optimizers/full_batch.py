@@ -13,7 +13,7 @@ import numpy as np
 from experiments import configs
 from experiments.figures import optimizers as figures
 from experiments.measures import by_arm
-from experiments.parts import Part
+from experiments.parts.optimizers import Part
 from experiments.statistics import over, plus_minus
 from experiments.study import Backprop, Options, Prediction, Table, judge
 from experiments.trial import Result, Trial

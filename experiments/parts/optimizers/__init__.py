@@ -1,10 +1,12 @@
-"""The optimizers of the study ``optimizers``, and who is ahead."""
+"""The parts of the study ``optimizers``: its optimizers, who is ahead, what a part found."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from experiments.study import Figure, Table, Verdict
 
 TARGET = 0.9
 """The validation accuracy that counts as having got there."""
@@ -43,6 +45,16 @@ ARMS = (
     Arm("Adam", "Adam", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3), ADAM),
     Arm("AdamW", "AdamW", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3), {**ADAM, "weight_decay": 0.01}),
 )
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part of the study found; see :class:`experiments.study.Findings`."""
+
+    verdict: Verdict
+    table: Table
+    figure: Figure | None = None
+    warnings: Sequence[str] = ()
 
 
 def named(name: str) -> Arm:

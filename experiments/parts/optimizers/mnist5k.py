@@ -8,8 +8,7 @@ import numpy as np
 from experiments import configs
 from experiments.figures import optimizers as figures
 from experiments.measures import by_arm, steps_to
-from experiments.parts import Part
-from experiments.parts.optimizers import TARGET, ahead, named
+from experiments.parts.optimizers import TARGET, Part, ahead, named
 from experiments.statistics import over, plus_minus
 from experiments.study import Backprop, Options, Prediction, Table, Verdict
 from experiments.trial import Result, Trial
