@@ -2,7 +2,8 @@
 
 A study is a file in ``studies/`` with a ``STUDY`` in it; the first line of its docstring is its
 question. That is all: the command line, the engine, the report and the tests find it by its file.
-It imports neither torch nor Lightning (its trials run elsewhere), and is read like this:
+It imports neither torch nor Lightning (its trials run elsewhere). What one file would be too long
+for, such as each of several experiments, lies in ``parts/``. It is read like this:
 
     def plan(options):
         tuning = yield from tune(trial, RATES, options)
