@@ -180,9 +180,9 @@ def _trained(final: Sequence[Result], best: dict[str, float]) -> Table:
         )
     return Table(
         "Thirty ReLU layers from five starts, each at its own learning rate",
-        ("start", "tuned lr", "signal, last over first", "training loss", "test accuracy"),
+        ("start", "tuned lr", "signal left", "training loss", "test accuracy"),
         rows,
-        note=f"{over(len(final) // len(RULES))} Signal: standard "
+        note=f"{over(len(final) // len(RULES))} Signal left: standard "
         "deviation of the last hidden layer's outputs over the first's, before the first step. "
         f"Training loss: mean of the last tenth; chance is {CHANCE:.2f}.",
     )
