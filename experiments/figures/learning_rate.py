@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Canvas
 from experiments.figures import arms, style
 from experiments.measures import by_arm, late_loss
 from experiments.study import Figure
-from experiments.trial import Result
+from experiments.trial import Array, Result
 
 QUADRATIC = {"1.95/sharpness": style.BLUE, "2.05/sharpness": style.RED}
 EDGE = {
@@ -94,13 +94,13 @@ def figures(parts: Parts) -> list[Figure]:
             "schedules",
             "Schedules",
             "Training loss of a linear model on the squared error, in batches of 8, averaged over "
-            "an epoch (150 steps); line: mean over the seeds, band: lowest to highest. The "
-            "constant rate is ahead at first and then stays where its noise keeps it; the others "
-            "go on as their rates fall.",
+            "an epoch (150 steps), after the first two epochs; line: mean over the seeds, band: "
+            "lowest to highest. The constant rate stays where its noise keeps it; the others go "
+            "on as their rates fall.",
             lambda: arms.curves(
                 parts.schedules,
                 SCHEDULES,
-                arms.by_step("train/loss", 150),
+                _after_two_epochs,
                 xlabel="training step",
                 ylabel="training loss",
                 columns=4,
@@ -179,6 +179,11 @@ def _rates(results: Sequence[Result]) -> Canvas:
     axes.axhline(np.log(10), color=style.INK, linestyle=":", linewidth=1)
     style.plain_ticks(axes.yaxis, (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20))
     return figure
+
+
+def _after_two_epochs(result: Result) -> tuple[Array, Array]:
+    step, loss = arms.by_step("train/loss", 150)(result)
+    return step[300:], loss[300:]
 
 
 def _warmup(results: Sequence[Result]) -> Canvas:

@@ -104,7 +104,9 @@ def differences(axes: Axes, steps: Array, curves: Mapping[str, tuple[Array, str]
         steps: The training steps.
         curves: By label, the differences and their colour; a difference of zero leaves a gap.
     """
-    axes.set(xlim=(0, steps[-1]), ylim=(2e-17, 1e-8))
+    # Trainings that amplify rounding leave the usual range; all of their way is shown.
+    largest = max((v[np.isfinite(v)].max(initial=0) for v, _ in curves.values()), default=0.0)
+    axes.set(xlim=(0, steps[-1]), ylim=(2e-17, max(1e-8, 3 * largest)))
     for label, (values, colour) in curves.items():
         shown = np.where(values > 0, values, np.nan)
         axes.plot(steps, shown, color=colour, label=label, linewidth=1.1)
