@@ -108,8 +108,8 @@ def agreement(matched: Sequence[Pair], colours: Colours) -> Figure:
         "By hand against autograd",
         "Relative difference of the training loss between the two trainings of each pair, at every "
         "step; line: the largest over the seeds. Differences start at the last bit of float64 "
-        f"(dotted, 1.1e-16). A line past the limit, {LIMIT:.0e} (dashed), has amplified rounding or "
-        "has a wrong gradient: the sentence above says which. Steps without any difference leave a "
-        "gap.",
+        f"(dotted, 1.1e-16). A line past the limit, {LIMIT:.0e} (dashed), is of a training that "
+        "amplifies rounding, or has a wrong gradient: the sentence above says which. Steps without "
+        "any difference leave a gap.",
         draw,
     )
