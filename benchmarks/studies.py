@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.tables import ROOT, markdown, put
 from experiments import catalog, engine
 from experiments.figures import style
 from experiments.refusal import Refusal
-from experiments.study import Figure, Findings, Options
+from experiments.study import Figure, Findings, Options, counted
 
 # The figure that stands for a study where that is not its first one.
 FIGURES = {
     "initialization": "forward",
+    "learning_rate": "edge",
     "optimizers": "loss",
 }
 
@@ -83,16 +83,9 @@ def summary(known: Mapping[str, Any]) -> str:
     """A row for each study: its question, and how many of its claims hold."""
     rows = []
     for name, found in known.items():
-        words = Counter(verdict["verdict"] for verdict in found["verdicts"])
-        rows.append((f"`{name}`", catalog.question(name), ", ".join(_counted(words))))
+        words = counted(verdict["verdict"] for verdict in found["verdicts"])
+        rows.append((f"`{name}`", catalog.question(name), words))
     return markdown(("study", "question", "claims"), rows)
-
-
-def _counted(words: Counter[str]) -> Iterator[str]:
-    for word, count in words.items():
-        first, _, rest = word.partition(" ")
-        plural = {"holds": "hold", "does": "do"}.get(first, first)
-        yield f"{count} {first if count == 1 else plural} {rest}".strip()
 
 
 def claims(known: Mapping[str, Any]) -> str:

@@ -40,7 +40,8 @@ checkpoints of the others, and ends in the same table. Whatever a callback of a 
 accumulates must therefore be in its ``state_dict``, as tensors and plain data.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -132,6 +133,15 @@ class Verdict:
     def word(self) -> str:
         """The verdict in one word or two."""
         return {True: "holds", False: "does not reproduce", None: "not decided"}[self.holds]
+
+
+def counted(words: Iterable[str]) -> str:
+    """How many verdicts there are of each kind: "3 hold, 1 does not reproduce"."""
+    several = {"holds": "hold", "does not reproduce": "do not reproduce"}
+    return ", ".join(
+        f"{count} {word if count == 1 else several.get(word, word)}"
+        for word, count in Counter(words).items()
+    )
 
 
 def judge(

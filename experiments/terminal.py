@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from experiments.study import Ended, Findings, Options, Study, Table
+from experiments.study import Ended, Findings, Options, Study, Table, counted
 
 _COLOURS = {True: "green", False: "red", None: "yellow"}
 
@@ -46,10 +46,9 @@ def summary(console: Console, ended: Sequence[Ended]) -> None:
         if one.findings is None:
             rows.append((one.name, "-", "-", "-"))
             continue
-        words = [verdict.word for verdict in one.findings.verdicts]
-        counted = ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
+        words = counted(verdict.word for verdict in one.findings.verdicts)
         agreed = {True: "agree", False: "PART", None: "not compared"}[one.findings.agrees]
-        rows.append((one.name, counted, agreed, f"{one.seconds:.0f} s" if one.seconds else ""))
+        rows.append((one.name, words, agreed, f"{one.seconds:.0f} s" if one.seconds else ""))
     columns = ("study", "verdicts", "manual and autograd", "time")
     _print(console, Table(f"{len(ended)} studies", columns, rows))
     for one in ended:
