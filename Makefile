@@ -14,10 +14,10 @@ studies: $(READY)        ## every study in full; a second call does what is miss
 	$(BIN)/python -m experiments run all
 
 test: $(READY)           ## everything that is quick enough to run always
-	$(BIN)/python -m pytest -q -n auto
+	$(BIN)/python -m pytest -q -n auto --dist worksteal
 
 test-all: $(READY)       ## the slow tests too
-	$(BIN)/python -m pytest -q -n auto -m ""
+	$(BIN)/python -m pytest -q -n auto --dist worksteal -m ""
 
 bench: $(READY)          ## time and memory, manual over autograd
 	$(BIN)/python -m manual_bp bench

@@ -14,6 +14,7 @@ import pytest
 from experiments import catalog
 
 STUDIES = catalog.names()
+SLOW = pytest.mark.slow
 
 Begin = Callable[..., Any]  # the fixtures of conftest.py
 Run = Callable[[str], Any]
@@ -120,7 +121,14 @@ def test_a_report_is_written_again_from_the_results(fast: Run, start: Begin) -> 
     assert page.read_bytes() == before and page.stat().st_mtime_ns > written
 
 
-@pytest.mark.parametrize("study", STUDIES)
+@pytest.mark.parametrize(
+    "study",
+    # A sequence, a text, a loop of its own; the other studies are images and a classifier.
+    [
+        study if study in ("bptt", "language_model", "xor") else pytest.param(study, marks=SLOW)
+        for study in STUDIES
+    ],
+)
 def test_a_pasted_configuration_gives_the_same_bits(
     study: str, fast: Run, start: Begin, tmp_path: Path
 ) -> None:
