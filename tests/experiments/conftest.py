@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -46,8 +46,8 @@ class Command:
         """What the terminal does on Ctrl-C: the signal goes to the whole group."""
         os.killpg(self.process.pid, number)
 
-    def end(self) -> Ended:
-        out, err = self.process.communicate(timeout=240)
+    def end(self, seconds: float = 240) -> Ended:
+        out, err = self.process.communicate(timeout=seconds)
         return Ended(self.process.returncode, out, err)
 
     def kill(self) -> None:
@@ -83,29 +83,45 @@ class Fast:
 
 @pytest.fixture(scope="session")
 def fast(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Fast]:
-    """Each study in its short form, run once, also when several processes share the tests."""
+    """Each study in its short form, run once.
+
+    Where several processes share the tests, all studies are run by one command: so the processes
+    that train are started, and import Lightning, once.
+    """
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return lambda study: _alone(study, base / f"fast-{study}")
+    return lambda study: _together(study, base.parent / "fast")
 
-    def run(study: str) -> Fast:
-        logs = shared / f"fast-{study}"
-        ended = logs / "ended.json"
+
+def _alone(study: str, logs: Path) -> Fast:
+    return Fast(_once(study, logs), logs, logs / f"{study}-fast")
+
+
+def _together(study: str, logs: Path) -> Fast:
+    ended = _once("all", logs)
+    said, *_ = re.split(r"^\d+ studies *$", ended.out, flags=re.M)  # a summary follows
+    _, *parts = re.split(r"^== (\w+)$", said, flags=re.M)
+    own = dict(zip(parts[::2], parts[1::2], strict=True))[study].strip("\n") + "\n"
+    return Fast(replace(ended, out=own), logs, logs / f"{study}-fast")
+
+
+def _once(study: str, logs: Path) -> Ended:
+    """Run the short form; who comes later waits."""
+    ended = logs / "ended.json"
+    try:
+        logs.mkdir()
+    except FileExistsError:
+        for _ in range(8000):
+            if ended.exists():
+                break
+            time.sleep(0.1)
+    else:
+        command = Command("run", study, "--fast", "--logs", logs)
         try:
-            logs.mkdir()
-        except FileExistsError:
-            for _ in range(2800):
-                if ended.exists():
-                    break
-                time.sleep(0.1)
-        else:
-            command = Command("run", study, "--fast", "--logs", logs)
-            try:
-                found = asdict(command.end())
-            finally:
-                command.kill()
-            (logs / "part").write_text(json.dumps(found), encoding="utf-8")
-            (logs / "part").replace(ended)
-        found = json.loads(ended.read_text(encoding="utf-8"))
-        return Fast(Ended(**found), logs, logs / f"{study}-fast")
-
-    return run
+            found = asdict(command.end(800))
+        finally:
+            command.kill()
+        (logs / "part").write_text(json.dumps(found), encoding="utf-8")
+        (logs / "part").replace(ended)
+    return Ended(**json.loads(ended.read_text(encoding="utf-8")))

@@ -16,6 +16,8 @@ from experiments import catalog
 STUDIES = catalog.names()
 SLOW = pytest.mark.slow
 
+pytestmark = pytest.mark.timeout(900)  # the first to ask waits until all studies have run
+
 Begin = Callable[..., Any]  # the fixtures of conftest.py
 Run = Callable[[str], Any]
 
