@@ -63,9 +63,9 @@ def test_it_starts_as_a_convolution_does() -> None:
     conv = torch.nn.Conv2d(4, 800, 5)
     for own, its in ((layer.weight, conv.weight), (layer.bias, conv.bias)):
         assert its is not None
-        own, its = own.detach(), its.detach()
-        assert float(own.std()) == pytest.approx(float(its.std()), rel=0.05)
-        assert 0.099 < own.abs().max() <= 0.1  # 1 / sqrt(4 * 5 * 5)
+        spread, expected = float(own.detach().std()), float(its.detach().std())
+        assert spread == pytest.approx(expected, rel=0.05)
+        assert 0.099 < own.detach().abs().max() <= 0.1  # 1 / sqrt(4 * 5 * 5)
 
 
 @pytest.mark.parametrize(
