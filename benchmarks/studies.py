@@ -29,8 +29,8 @@ FOUND = ROOT / "docs" / "findings.json"
 PAGE = ROOT / "docs" / "findings.md"
 
 INTRODUCTION = """Written by `python -m benchmarks.studies` from the full runs (`make studies`).
-Each claim was stated with what would refute it before the runs, its thresholds on other seeds; one
-that does not reproduce stands here like the others."""
+Each claim was stated with what would refute it before the runs, its thresholds on other seeds (the
+first lines of a study say where that is not so); one that does not reproduce stands here too."""
 
 
 def main() -> None:
