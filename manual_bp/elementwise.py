@@ -9,11 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function, widened
+from manual_bp.function import Function, nothing_to_do, widened
 from manual_bp.ops.clone import clone
 from manual_bp.ops.copy import copy_
 from manual_bp.ops.expand import kind, reduced
-from manual_bp.ops.view import nothing_to_do
 from manual_bp.spec import Draw, Sample, Samples, Spec, sample
 
 __all__ = ["FromInputs", "asked_for", "in_place", "operands", "times_slope", "unary"]

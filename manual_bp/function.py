@@ -29,6 +29,7 @@ __all__ = [
     "Function",
     "in_dtype",
     "is_recorded",
+    "nothing_to_do",
     "of_real_numbers",
     "under_autocast",
     "widened",
@@ -133,6 +134,15 @@ def is_recorded() -> bool:
         torch.compiler.is_compiling()
         or torch.is_grad_enabled()
         or torch._C._are_functorch_transforms_active()
+    )
+
+
+def nothing_to_do(*operands: Any) -> bool:
+    """Whether no operand needs a gradient, as far as can be told: not inside a transform."""
+    if torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+        return False
+    return not torch.is_grad_enabled() or not any(
+        isinstance(x, Tensor) and x.requires_grad for x in operands
     )
 
 

@@ -27,11 +27,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function, under_autocast
+from manual_bp.function import Function, nothing_to_do, under_autocast
 from manual_bp.ops.index_select import index_select
 from manual_bp.ops.mul import mul
 from manual_bp.ops.scatter_reduce import ScatterReduceFunction
-from manual_bp.ops.view import nothing_to_do, unsqueeze
+from manual_bp.ops.view import unsqueeze
 
 __all__ = ["sampled_addmm", "sparse_mm", "to_dense", "to_sparse"]
 

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from manual_bp.function import Function
 from manual_bp.ops.clone import clone
-from manual_bp.ops.view import view_of
 from manual_bp.spec import Draw, Sample, Spec, sample
+from manual_bp.views import view_of
 
 Geometry = tuple[Sequence[int], Sequence[int], int]
 

@@ -35,8 +35,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.elementwise import FromInputs, asked_for, in_place
-from manual_bp.function import Function, under_autocast
-from manual_bp.ops.view import nothing_to_do
+from manual_bp.function import Function, nothing_to_do, under_autocast
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 

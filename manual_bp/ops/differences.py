@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function
+from manual_bp.function import Function, nothing_to_do
 from manual_bp.ops.add import add, sub
 from manual_bp.ops.cat import cat
 from manual_bp.ops.clone import clone
@@ -36,7 +36,7 @@ from manual_bp.ops.div import div
 from manual_bp.ops.mul import mul
 from manual_bp.ops.narrow import narrow
 from manual_bp.ops.sum import sum
-from manual_bp.ops.view import nothing_to_do, view
+from manual_bp.ops.view import view
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 

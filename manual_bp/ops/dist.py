@@ -18,12 +18,11 @@ import torch
 from torch import Tensor
 
 from manual_bp.elementwise import in_place
-from manual_bp.function import under_autocast
+from manual_bp.function import nothing_to_do, under_autocast
 from manual_bp.ops.add import add, sub
 from manual_bp.ops.mul import mul
 from manual_bp.ops.norm import vector_norm
 from manual_bp.ops.power import reciprocal
-from manual_bp.ops.view import nothing_to_do
 from manual_bp.ops.where import where
 from manual_bp.spec import Draw, Sample, Spec, sample
 

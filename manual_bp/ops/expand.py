@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function
-from manual_bp.ops.view import view_of
 from manual_bp.spec import Draw, Sample, Spec, sample
+from manual_bp.views import view_of
 
 
 def kind(x: Any) -> tuple[torch.Size, torch.dtype] | None:

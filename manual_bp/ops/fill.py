@@ -23,9 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function
+from manual_bp.function import Function, nothing_to_do
 from manual_bp.ops.expand import kind, reduced
-from manual_bp.ops.view import nothing_to_do
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 

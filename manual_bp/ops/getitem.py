@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function
+from manual_bp.function import Function, nothing_to_do
 from manual_bp.ops.copy import batch_first
-from manual_bp.ops.view import nothing_to_do, open_to_changes
 from manual_bp.spec import Draw, Sample, Spec, sample
+from manual_bp.views import open_to_changes
 
 _EVERYTHING = slice(None)
 

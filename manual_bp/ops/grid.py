@@ -22,11 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.function import nothing_to_do
 from manual_bp.ops.cat import stack
 from manual_bp.ops.expand import expand
 from manual_bp.ops.getitem import getitem
 from manual_bp.ops.mul import mul
-from manual_bp.ops.view import flatten, nothing_to_do, reshape, view
+from manual_bp.ops.view import flatten, reshape, view
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 

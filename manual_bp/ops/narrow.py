@@ -21,8 +21,8 @@ from torch import Tensor
 from manual_bp.function import Function
 from manual_bp.ops.expand import expand
 from manual_bp.ops.getitem import getitem
-from manual_bp.ops.view import view_of
 from manual_bp.spec import Draw, Sample, Spec, sample
+from manual_bp.views import view_of
 
 
 def _among_zeros(part: Tensor, dim: int, start: int, shape: torch.Size) -> Tensor:

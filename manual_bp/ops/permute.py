@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function
-from manual_bp.ops.view import ReshapeFunction, view_of
+from manual_bp.ops.view import ReshapeFunction
 from manual_bp.spec import Draw, Sample, Spec, sample
+from manual_bp.views import view_of
 
 
 class TransposeFunction(Function):

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 
 from manual_bp.elementwise import in_place
-from manual_bp.function import Function
+from manual_bp.function import Function, nothing_to_do
 from manual_bp.ops.expand import kind, reduced
 from manual_bp.ops.getitem import getitem
-from manual_bp.ops.view import nothing_to_do, reshape
+from manual_bp.ops.view import reshape
 from manual_bp.ops.where import masked_fill
 from manual_bp.spec import Draw, Sample, Spec, sample
 

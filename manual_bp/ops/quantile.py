@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.function import nothing_to_do
 from manual_bp.ops.add import sub
 from manual_bp.ops.div import div
 from manual_bp.ops.gather import gather
@@ -31,7 +32,7 @@ from manual_bp.ops.mul import mul
 from manual_bp.ops.permute import movedim
 from manual_bp.ops.pick import sort
 from manual_bp.ops.sum import axes, sum
-from manual_bp.ops.view import flatten, nothing_to_do, squeeze, unsqueeze, view
+from manual_bp.ops.view import flatten, squeeze, unsqueeze, view
 from manual_bp.ops.where import masked_fill
 from manual_bp.spec import Draw, Sample, Spec, sample
 

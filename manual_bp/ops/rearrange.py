@@ -24,8 +24,9 @@ from manual_bp.function import Function
 from manual_bp.ops.clone import clone
 from manual_bp.ops.copy import copy_
 from manual_bp.ops.index_select import index_select
-from manual_bp.ops.view import flatten, view_of
+from manual_bp.ops.view import flatten
 from manual_bp.spec import Draw, Sample, Spec, sample
+from manual_bp.views import view_of
 
 
 class FlipFunction(Function):

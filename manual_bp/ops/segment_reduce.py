@@ -17,10 +17,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from manual_bp.function import nothing_to_do
 from manual_bp.ops.div import div
 from manual_bp.ops.narrow import narrow
 from manual_bp.ops.scatter_reduce import ScatterReduceFunction
-from manual_bp.ops.view import nothing_to_do
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 # The name in scatter_reduce, and what changes nothing.

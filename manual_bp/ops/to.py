@@ -19,8 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.function import Function, in_dtype
-from manual_bp.ops.view import nothing_to_do
+from manual_bp.function import Function, in_dtype, nothing_to_do
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
