@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from scipy.stats import quantile_test
 from torch import Tensor
 
 from lightning_modules import Classifier
@@ -33,6 +34,7 @@ from lightning_modules.callbacks import GradientHistograms, GradientNorms
 from lightning_modules.networks import MLP
 
 TURN = 50
+FEWEST = 6  # turns whose median has a 95 % interval
 BATCH = 256
 NETWORKS = {  # sizes of the input and of the hidden layers
     "1M": (784, (536, 536, 536)),
@@ -168,10 +170,10 @@ def costs(turns: list[Turn], watcher: int, watchers: int) -> list[Turn]:
     return found
 
 
-def spread(values: Sequence[float]) -> str:
-    """The median, and between which values the middle half lies."""
-    low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
-    return f"{middle:.1%} ({low:.1%} to {high:.1%})"
+def median(values: Sequence[float]) -> str:
+    """The median, and between what it lies with a confidence of 95 %, whatever the distribution."""
+    low, high = quantile_test(values).confidence_interval(0.95)
+    return f"{statistics.median(values):.1%} ({low:.1%} to {high:.1%})"
 
 
 def milliseconds(turns: list[Turn], wall_cost: str, cpu_cost: str) -> str:
@@ -187,13 +189,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="turns that each watcher gets")
     parser.add_argument("--threads", type=int, default=1, help="threads that torch computes with")
     arguments = parser.parse_args()
+    if arguments.rounds < FEWEST:
+        parser.error(f"--rounds must be {FEWEST} or more for an interval, got {arguments.rounds}")
     torch.set_num_threads(arguments.threads)
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     counted = (
         f"{BATCH} rows, {arguments.threads} thread(s), {arguments.rounds} turns of {TURN} steps"
     )
-    print(f"float32, {counted}; cost of a step: median, and between what half of the turns lie\n")
+    print(f"float32, {counted}; cost of a step: median, and its 95 % interval\n")
     print(f"{'network':<9}{'watched by':<13}{'step, ms':>9}{'wall':>26}{'CPU, ms':>9}{'CPU':>26}")
     for name in arguments.networks:
         watchers: dict[str, list[pl.Callback]] = {
@@ -205,7 +209,7 @@ def main() -> None:
         for index, watcher in enumerate(watchers):
             own = turns[2 * index + 1 :: 2 * len(watchers)]
             wall, cpu = zip(*costs(turns, index, len(watchers)), strict=True)
-            line = milliseconds(own, spread(wall), spread(cpu))
+            line = milliseconds(own, median(wall), median(cpu))
             print(f"{name:<9}{watcher:<13}{line}", flush=True)
 
 
