@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from manual_bp.ops.clone import clone
+from manual_bp.ops.diagonal import diagonal
 from manual_bp.ops.expand import expand
 from manual_bp.ops.narrow import narrow, select
 from manual_bp.ops.part import aten_slice
 from manual_bp.ops.permute import permute, t, transpose
-from manual_bp.ops.rearrange import diagonal
 from manual_bp.ops.split import split, split_with_sizes, unbind
 from manual_bp.ops.view import reshape, squeeze, unsqueeze
 from manual_bp.ops.windows import windows

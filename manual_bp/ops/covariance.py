@@ -23,12 +23,12 @@ from torch import Tensor
 from manual_bp.function import nothing_to_do
 from manual_bp.ops.add import sub
 from manual_bp.ops.clamp import clamp
+from manual_bp.ops.diagonal import diagonal
 from manual_bp.ops.div import div
 from manual_bp.ops.matmul import matmul
 from manual_bp.ops.mul import mul
 from manual_bp.ops.permute import t
 from manual_bp.ops.power import sqrt
-from manual_bp.ops.rearrange import diagonal
 from manual_bp.ops.sum import sum
 from manual_bp.ops.view import squeeze, unsqueeze, view
 from manual_bp.spec import Draw, Sample, Spec, sample

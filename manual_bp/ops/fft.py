@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function, under_autocast
-from manual_bp.ops.rearrange import roll
+from manual_bp.ops.flip import roll
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 # The norm that scales the transform the other way round by the same factor.

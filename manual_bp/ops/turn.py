@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from manual_bp.ops.clone import clone
+from manual_bp.ops.diagonal import DiagEmbedFunction, diagonal
+from manual_bp.ops.flip import FlipFunction
 from manual_bp.ops.permute import transpose
-from manual_bp.ops.rearrange import DiagEmbedFunction, FlipFunction, diagonal
 from manual_bp.ops.sum import sum
 from manual_bp.ops.view import reshape
 from manual_bp.spec import Draw, Sample, Spec, sample

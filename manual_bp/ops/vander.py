@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function, widened
-from manual_bp.ops.rearrange import flip
+from manual_bp.ops.flip import flip
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
