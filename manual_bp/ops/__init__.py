@@ -31,6 +31,7 @@ FILES = (
     "error_function",
     "expand",
     "exponential",
+    "extreme",
     "fft",
     "fill",
     "flip",

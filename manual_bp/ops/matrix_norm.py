@@ -33,11 +33,11 @@ from torch import Tensor
 
 from manual_bp.function import under_autocast
 from manual_bp.ops.div import div
+from manual_bp.ops.extreme import amax, amin
 from manual_bp.ops.mul import mul
 from manual_bp.ops.narrow import select
 from manual_bp.ops.norm import vector_norm
 from manual_bp.ops.permute import movedim
-from manual_bp.ops.pick import amax, amin
 from manual_bp.ops.solve import inv_ex
 from manual_bp.ops.sum import sum
 from manual_bp.ops.svd import distinct, svdvals

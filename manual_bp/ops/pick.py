@@ -1,4 +1,4 @@
-r"""What picks elements out by their size: max, min, median, sort, topk; amax, amin and aminmax.
+r"""What picks elements out by their size, and says where: max, min, median, sort, topk and others.
 
 Forward, with i(m) the place along an axis that was picked::
 
@@ -8,10 +8,9 @@ Backward: the picked element is blamed alone; a shift of another, small enough, 
 
     dL/dx_i = sum_{m: i(m) = i} dL/dy_m
 
-Where several are the largest, ``max`` along an axis says which one it took by its index. ``amax``
-and ``max`` over all return no index; they share the blame evenly among the k that are equal::
-
-    dL/dx_i = dL/dy / k  where x_i = y,  else 0
+Where several are the largest, ``max`` along an axis says which one it took by its index. ``max``,
+``min`` and ``median`` over all return no index: those that are equal share the blame, as in
+:mod:`manual_bp.ops.extreme`.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from manual_bp.function import Function
 from manual_bp.ops.clamp import maximum, minimum
-from manual_bp.ops.sum import axes, spread
+from manual_bp.ops.extreme import ExtremeFunction
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
@@ -57,65 +56,10 @@ class PickFunction(Function):
         return grad_x, None, None
 
 
-class ExtremeFunction(Function):
-    """``x``: any shape; ``method``: its name in torch; ``dim``: axes, None where it has none."""
-
-    @staticmethod
-    def forward(x: Tensor, method: str, dim: Any, keepdim: bool) -> Tensor:
-        arguments = () if dim is None else (dim, keepdim)
-        return getattr(torch, method)(x, *arguments)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        x, _, ctx.dim, ctx.keepdim = inputs
-        ctx.save_for_backward(x, output)
-
-    @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        x, y = ctx.saved_tensors
-        grad_y = spread(grad_y, x.shape, ctx.dim, ctx.keepdim)
-        y = spread(y, x.shape, ctx.dim, ctx.keepdim)
-        is_it = x == y
-        if ctx.dim is None:  # max takes a NaN for the largest; amax leaves NaN to the gradient
-            is_it = is_it | (x.isnan() & y.isnan())
-        over = axes(ctx.dim, x.dim())
-        how_many = is_it.sum(over, keepdim=True) if x.dim() else is_it
-        return grad_y * is_it / how_many, None, None, None
-
-
 def _pick(method: str, input: Tensor, **named: Any) -> Any:
     """The picked values and their indices, in the named tuple in which torch returns them."""
     picked = PickFunction.apply(input, method, named)
     return getattr(torch.return_types, method)(picked)
-
-
-def amax(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
-    """The largest over the axes ``dim``; as ``torch.amax``.
-
-    Args:
-        input: any shape
-        dim: an axis, several, or () for all
-        keepdim: leave the axes in place, with size 1
-
-    Raises:
-        IndexError: From torch, where there is no such axis, or it is empty.
-    """
-    return ExtremeFunction.apply(input, "amax", dim, keepdim)
-
-
-def amin(input: Tensor, dim: Any = (), keepdim: bool = False) -> Tensor:
-    """The smallest over the axes ``dim``; as ``torch.amin``, arguments as :func:`amax`."""
-    return ExtremeFunction.apply(input, "amin", dim, keepdim)
-
-
-def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> Any:
-    """The smallest and the largest along ``dim``, or of all; as ``torch.aminmax``."""
-    if input.numel() == 0 and (dim is None or input.shape[dim] == 0):
-        return torch.aminmax(input, dim=dim, keepdim=keepdim)  # which says what is wrong
-    over = tuple(range(input.dim())) if dim is None else dim
-    smallest = ExtremeFunction.apply(input, "amin", over, keepdim)
-    largest = ExtremeFunction.apply(input, "amax", over, keepdim)
-    return torch.return_types.aminmax((smallest, largest))
 
 
 def max(input: Tensor, dim: Any = None, keepdim: bool = False, **other: Tensor) -> Any:
@@ -216,18 +160,6 @@ def cummin(input: Tensor, dim: int) -> Any:
     return _pick("cummin", input, dim=dim)
 
 
-def _extreme_samples(draw: Draw) -> Iterator[Sample]:
-    yield sample(draw(4, 3))
-    yield sample(draw(4, 3, 2), (0, -1), True, label="two axes kept")
-    yield sample(draw(4, 3, 2), 1, label="an axis")
-    yield sample(draw.values(1.0, 2.0, 2.0, 1.0), 0, label="ties", smooth=False)
-
-
-def _aminmax_samples(draw: Draw) -> Iterator[Sample]:
-    yield sample(draw(4, 3), dim=1)
-    yield sample(draw.values(1.0, 2.0, 2.0, 1.0), label="ties", smooth=False)
-
-
 def _max_samples(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3), 1)
     yield sample(draw(4, 3), label="all")
@@ -269,34 +201,6 @@ def _refused(draw: Draw) -> Iterator[Sample]:
 _FORMULA = "y_m = x_i(m)"
 _GRADIENT = "dx_i = sum_{m: i(m) = i} dy_m"
 
-AMAX = Spec(
-    name="amax",
-    formula="y = the largest x_i",
-    gradient="dx_i = dy / k where x_i = y, k of them",
-    manual=amax,
-    native=torch.amax,
-    overrides=(torch.Tensor.amax,),
-    samples=_extreme_samples,
-    refused=_refused,
-)
-AMIN = Spec(
-    name="amin",
-    formula="y = the smallest x_i",
-    gradient="dx_i = dy / k where x_i = y, k of them",
-    manual=amin,
-    native=torch.amin,
-    overrides=(torch.Tensor.amin,),
-    samples=_extreme_samples,
-)
-AMINMAX = Spec(
-    name="aminmax",
-    formula="y = the smallest and the largest x_i",
-    gradient="dx_i = dy / k where x_i = y, k of them",
-    manual=aminmax,
-    native=torch.aminmax,
-    overrides=(torch.Tensor.aminmax,),
-    samples=_aminmax_samples,
-)
 MAX = Spec(
     name="max",
     formula=_FORMULA,
