@@ -258,7 +258,8 @@ def _figures(first: Sequence[Result], final: Sequence[Result]) -> list[Figure]:
             "loss",
             "Training",
             "Training loss of the deep network, averaged over an epoch (19 steps); line: mean over "
-            "the seeds, band: lowest to highest. At 2.303 a network knows nothing.",
+            "the seeds, band: lowest to highest. At 2.303 a network knows nothing; there the lines "
+            "of zeros, small and Xavier lie on one another. Large is left out: it diverges.",
             lambda: arms.curves(
                 [r for r in final if r.trial.labels["arm"] != "large"],
                 COLOURS,
