@@ -47,6 +47,8 @@ FILES = (
     "istft",
     "lerp",
     "log_odds",
+    "logaddexp",
+    "logarithm",
     "lu",
     "lu_solve",
     "masked_scatter",

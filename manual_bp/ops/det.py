@@ -39,7 +39,7 @@ from torch import Tensor
 
 from manual_bp.function import Function, is_recorded
 from manual_bp.ops.add import add
-from manual_bp.ops.exponential import log
+from manual_bp.ops.logarithm import log
 from manual_bp.ops.solve import invertible
 from manual_bp.ops.where import where
 from manual_bp.spec import Draw, Sample, Spec, sample

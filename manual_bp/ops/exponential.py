@@ -1,18 +1,10 @@
-r"""Exponentials and logarithms: exp, exp2, expm1; log, log2, log10, log1p; xlogy, logaddexp.
+r"""Exponentials: exp, exp2 and expm1.
 
 Forward and backward::
 
     y = e^x            dL/dx = dL/dy y              its own slope
     y = 2^x            dL/dx = dL/dy y ln 2
     y = e^x - 1        dL/dx = dL/dy (y + 1)
-    y = ln x           dL/dx = dL/dy / x
-    y = log_b x        dL/dx = dL/dy / (x ln b)     b = 2, 10
-    y = ln(1 + x)      dL/dx = dL/dy / (1 + x)
-
-    z = x ln y                 dL/dx = dL/dz ln y,  dL/dy = dL/dz x / y      0 ln 0 = 0
-    z = ln(e^x + e^y)          dL/dx = dL/dz / (1 + e^(y - x)),  dL/dy likewise
-
-The last is softmax for two: the slopes are the shares of x and y, and add up to 1.
 """
 
 from __future__ import annotations
@@ -24,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.elementwise import FromInputs, asked_for, in_place, operands, unary
-from manual_bp.function import FromInput, FromOutput, under_autocast
-from manual_bp.spec import Draw, Sample, Spec, sample
+from manual_bp.elementwise import unary
+from manual_bp.function import FromOutput, under_autocast
+from manual_bp.spec import Draw, Sample, sample
 
 _float32 = under_autocast("float32", devices=("cuda",))
 
@@ -70,110 +62,6 @@ class Expm1Function(FromOutput):
         return grad_y * (y.conj() + 1)
 
 
-class LogFunction(FromInput):
-    """``x`` of any shape."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return torch.log(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad_y / x.conj()
-
-
-class Log2Function(FromInput):
-    """``x`` of any shape."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return torch.log2(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad_y / (x.conj() * math.log(2))
-
-
-class Log10Function(FromInput):
-    """``x`` of any shape."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return torch.log10(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad_y / (x.conj() * math.log(10))
-
-
-class Log1pFunction(FromInput):
-    """``x`` of any shape."""
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return torch.log1p(x)
-
-    @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> Tensor:
-        (x,) = ctx.saved_tensors
-        return grad_y / (x.conj() + 1)
-
-
-class XlogyFunction(FromInputs):
-    """``x`` and ``y``: tensors whose shapes broadcast, or numbers."""
-
-    @staticmethod
-    def forward(x: Any, y: Any) -> Tensor:
-        return torch.xlogy(x, y)
-
-    @staticmethod
-    def backward(ctx: Any, grad_z: Tensor) -> tuple[Tensor | None, ...]:
-        x, y = operands(ctx)
-
-        def by_x() -> Tensor:
-            outside = (x == 0) & (torch.as_tensor(y) <= 0)  # 0 ln 0 = 0, whatever x does there
-            return torch.xlogy(grad_z, y).masked_fill(outside, 0)
-
-        return asked_for(ctx, by_x, lambda: grad_z * x / y)
-
-
-class LogaddexpFunction(FromInputs):
-    """``x`` and ``y``: tensors whose shapes broadcast."""
-
-    @staticmethod
-    def forward(x: Tensor, y: Tensor) -> Tensor:
-        return torch.logaddexp(x, y)
-
-    @staticmethod
-    def backward(ctx: Any, grad_z: Tensor) -> tuple[Tensor | None, ...]:
-        x, y = operands(ctx)
-        return asked_for(
-            ctx,
-            lambda: grad_z / (1 + torch.exp(y - x)).conj(),
-            lambda: grad_z / (1 + torch.exp(x - y)).conj(),
-        )
-
-
-class Logaddexp2Function(FromInputs):
-    """``x`` and ``y``: tensors whose shapes broadcast."""
-
-    @staticmethod
-    def forward(x: Tensor, y: Tensor) -> Tensor:
-        return torch.logaddexp2(x, y)
-
-    @staticmethod
-    def backward(ctx: Any, grad_z: Tensor) -> tuple[Tensor | None, ...]:
-        x, y = operands(ctx)
-        return asked_for(
-            ctx,
-            lambda: grad_z / (1 + torch.exp2(y - x)),
-            lambda: grad_z / (1 + torch.exp2(x - y)),
-        )
-
-
 @_float32
 def exp(input: Tensor) -> Tensor:
     """``e^x`` with its gradient by hand; as ``torch.exp``."""
@@ -191,145 +79,11 @@ def expm1(input: Tensor) -> Tensor:
     return Expm1Function.apply(input)
 
 
-@_float32
-def log(input: Tensor) -> Tensor:
-    """Natural logarithm with its gradient by hand; as ``torch.log``."""
-    return LogFunction.apply(input)
-
-
-@_float32
-def log2(input: Tensor) -> Tensor:
-    """Logarithm to base 2 with its gradient by hand; as ``torch.log2``."""
-    return Log2Function.apply(input)
-
-
-@_float32
-def log10(input: Tensor) -> Tensor:
-    """Logarithm to base 10 with its gradient by hand; as ``torch.log10``."""
-    return Log10Function.apply(input)
-
-
-@_float32
-def log1p(input: Tensor) -> Tensor:
-    """``ln(1 + x)``, precise near 0, with its gradient by hand; as ``torch.log1p``."""
-    return Log1pFunction.apply(input)
-
-
-def xlogy(input: Tensor | float, other: Tensor | float) -> Tensor:
-    """``x ln y``, 0 where x is 0, with its gradients by hand; as ``torch.xlogy``.
-
-    Args:
-        input: any shape, or a number
-        other: a shape that broadcasts with ``input``'s, or a number
-
-    Returns:
-        The broadcast shape.
-    """
-    return XlogyFunction.apply(input, other)
-
-
-def logaddexp(input: Tensor, other: Tensor) -> Tensor:
-    """``ln(e^x + e^y)`` without overflow, gradients by hand; as ``torch.logaddexp``.
-
-    Args:
-        input: any shape
-        other: a shape that broadcasts with ``input``'s
-
-    Returns:
-        The broadcast shape.
-    """
-    return LogaddexpFunction.apply(input, other)
-
-
-def logaddexp2(input: Tensor, other: Tensor) -> Tensor:
-    """``log2(2^x + 2^y)`` without overflow, gradients by hand; as ``torch.logaddexp2``.
-
-    Args:
-        input: any shape
-        other: a shape that broadcasts with ``input``'s
-
-    Returns:
-        The broadcast shape.
-    """
-    return Logaddexp2Function.apply(input, other)
-
-
 def _real(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3))
     yield sample(draw.values(-800.0, -0.0, 0.0, 1e-9, 5.0), label="zero and tails")
 
 
-def _positive(draw: Draw) -> Iterator[Sample]:
-    yield sample(draw.uniform(4, 3, low=0.1, high=3.0).requires_grad_())
-    yield sample(draw.values(1e-300, 1.0, 1e300), label="tiny and huge", smooth=False)
-
-
-def _over_minus_one(draw: Draw) -> Iterator[Sample]:
-    yield sample(draw.uniform(4, 3, low=-0.1, high=3.0).requires_grad_())
-    yield sample(draw.values(-0.9, -1e-9, 0.0, 1e9), label="near zero, huge", smooth=False)
-
-
-def _xlogy(draw: Draw) -> Iterator[Sample]:
-    positive = draw.uniform(4, 3, low=0.1, high=3.0).requires_grad_()
-    yield sample(draw(4, 3), positive)
-    yield sample(draw(4, 1), draw.values(0.5, 1.0, 2.0), label="broadcast")
-    yield sample(draw(4, 3), 2.0, label="a number")
-    yield sample(2.0, draw.values(0.5, 3.0), label="a number first")
-    yield sample(draw.values(0.0, 0.0), draw.values(-1.0, 2.0), label="zero", smooth=False)
-
-
-def _pair(draw: Draw) -> Iterator[Sample]:
-    yield sample(draw(4, 3), draw(4, 3))
-    yield sample(draw(2, 1, 3), draw(4, 1), label="both broadcast")
-    yield sample(draw.values(800.0, -800.0, 1.0), draw.values(-800.0, -801.0, 1.0), label="far")
-
-
-def _pair_bench(draw: Draw) -> Iterator[Sample]:
-    for shape in ((64, 512), (1024, 2048)):
-        x, y = (draw.uniform(*shape, low=0.1).requires_grad_() for _ in range(2))
-        yield sample(x, y)
-
-
 EXP = unary(exp, "y = e^x", "dx = dy y", _real)
 EXP2 = unary(exp2, "y = 2^x", "dx = dy y ln 2", _real, torch.special.exp2)
 EXPM1 = unary(expm1, "y = e^x - 1", "dx = dy (y + 1)", _real, torch.special.expm1)
-LOG = unary(log, "y = ln x", "dx = dy / x", _positive, shift=2.0)
-LOG2 = unary(log2, "y = log_2 x", "dx = dy / (x ln 2)", _positive, shift=2.0)
-LOG10 = unary(log10, "y = log_10 x", "dx = dy / (x ln 10)", _positive, shift=2.0)
-LOG1P = unary(
-    log1p, "y = ln(1 + x)", "dx = dy / (1 + x)", _over_minus_one, torch.special.log1p, shift=1.0
-)
-
-XLOGY = Spec(
-    name="xlogy",
-    formula="z = x ln y",
-    gradient="dx = dz ln y,  dy = dz x / y",
-    manual=xlogy,
-    native=torch.xlogy,
-    overrides=(torch.Tensor.xlogy, torch.special.xlogy),
-    inplace=dict.fromkeys((torch.Tensor.xlogy_, torch.xlogy_), in_place(xlogy)),
-    samples=_xlogy,
-    bench=_pair_bench,
-)
-
-LOGADDEXP = Spec(
-    name="logaddexp",
-    formula="z = ln(e^x + e^y)",
-    gradient="dx = dz / (1 + e^(y - x)),  dy likewise",
-    manual=logaddexp,
-    native=torch.logaddexp,
-    overrides=(torch.Tensor.logaddexp,),
-    samples=_pair,
-    bench=_pair_bench,
-)
-
-LOGADDEXP2 = Spec(
-    name="logaddexp2",
-    formula="z = log_2(2^x + 2^y)",
-    gradient="dx = dz / (1 + 2^(y - x)),  dy likewise",
-    manual=logaddexp2,
-    native=torch.logaddexp2,
-    overrides=(torch.Tensor.logaddexp2,),
-    samples=_pair,
-    bench=_pair_bench,
-)
