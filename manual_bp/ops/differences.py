@@ -31,7 +31,7 @@ from manual_bp.function import Function, nothing_to_do
 from manual_bp.ops.add import add, sub
 from manual_bp.ops.cat import cat
 from manual_bp.ops.clone import clone
-from manual_bp.ops.cumulative import cumsum
+from manual_bp.ops.cumsum import cumsum
 from manual_bp.ops.div import div
 from manual_bp.ops.mul import mul
 from manual_bp.ops.narrow import narrow
