@@ -25,6 +25,7 @@ from torch.autograd.function import FunctionCtx
 __all__ = [
     "FromBoth",
     "FromInput",
+    "FromNeither",
     "FromOutput",
     "Function",
     "in_dtype",
@@ -120,6 +121,14 @@ class FromBoth(Function):
         """Save ``x`` and ``y``, and the numbers."""
         x, *ctx.numbers = inputs
         ctx.save_for_backward(x, output)
+
+
+class FromNeither(Function):
+    """``y = f(x)`` with one slope for every ``x``: the backward needs neither ``x`` nor ``y``."""
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        """Save nothing."""
 
 
 def is_recorded() -> bool:

@@ -15,6 +15,7 @@ FILES = (
     "clamp",
     "clone",
     "complex",
+    "conj",
     "copies",
     "copy",
     "covariance",

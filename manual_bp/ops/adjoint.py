@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from manual_bp.ops.complex import conj
+from manual_bp.ops.conj import conj
 from manual_bp.ops.permute import mT
 from manual_bp.spec import Draw, Sample, Spec, sample
 

@@ -1,4 +1,4 @@
-r"""Complex numbers and their parts: complex, real, imag, conj, view_as_real, view_as_complex.
+r"""Complex numbers and their parts: complex, real, imag, view_as_real, view_as_complex.
 
 What a gradient by ``z = x + iy`` means, here and everywhere in this library, is PyTorch's choice:
 of a real loss L it is ::
@@ -18,10 +18,10 @@ of such a function takes the real part.
 Forward and backward of the functions here::
 
     y = Re z, Im z              dL/dz = dL/dy,  i dL/dy
-    y = conj z                  dL/dz = conj(dL/dy)
     z = x + iy                  dL/dx = Re(dL/dz),  dL/dy = Im(dL/dz)
 
-view_as_real and view_as_complex are the same numbers read as pairs or as complex ones.
+view_as_real and view_as_complex are the same numbers read as pairs or as complex ones. The
+conjugate is in :mod:`manual_bp.ops.conj`.
 
 Kreutz-Delgado (2009), "The Complex Gradient Operator and the CR-Calculus", section 4.
 """
@@ -34,20 +34,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.elementwise import FromInputs, asked_for, in_place
-from manual_bp.function import Function, nothing_to_do, under_autocast
+from manual_bp.elementwise import FromInputs, asked_for
+from manual_bp.function import FromNeither, nothing_to_do, under_autocast
 from manual_bp.spec import Draw, Sample, Spec, sample
 
 
-class _Linear(Function):
-    """A function of one tensor that needs nothing of it in its backward."""
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is needed."""
-
-
-class RealFunction(_Linear):
+class RealFunction(FromNeither):
     """``z``: complex, any shape."""
 
     @staticmethod
@@ -59,7 +51,7 @@ class RealFunction(_Linear):
         return torch.complex(grad_y, torch.zeros_like(grad_y))
 
 
-class ImagFunction(_Linear):
+class ImagFunction(FromNeither):
     """``z``: complex, any shape."""
 
     @staticmethod
@@ -71,47 +63,7 @@ class ImagFunction(_Linear):
         return torch.complex(torch.zeros_like(grad_y), grad_y)
 
 
-class ConjFunction(_Linear):
-    """``z``: complex, any shape; ``y`` is a view that says it is to be read as the conjugate."""
-
-    @staticmethod
-    def forward(z: Tensor) -> Tensor:
-        return torch.conj(z)
-
-    @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> Tensor:
-        return grad_y.conj()
-
-
-class ConjPhysicalFunction(_Linear):
-    """``z``: complex, any shape; ``y`` is in memory of its own."""
-
-    @staticmethod
-    def forward(z: Tensor) -> Tensor:
-        return z.conj().resolve_conj()
-
-    @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> Tensor:
-        return grad_y.conj().resolve_conj()
-
-
-class ResolveFunction(Function):
-    """``z``: any shape; ``method``: ``resolve_conj`` or ``resolve_neg``, which write out a view."""
-
-    @staticmethod
-    def forward(z: Tensor, method: str) -> Tensor:
-        return getattr(z, method)()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is needed."""
-
-    @staticmethod
-    def backward(ctx: Any, grad_y: Tensor) -> tuple[Tensor | None, ...]:
-        return grad_y, None
-
-
-class ViewAsRealFunction(_Linear):
+class ViewAsRealFunction(FromNeither):
     """``z``: complex, any shape."""
 
     @staticmethod
@@ -123,7 +75,7 @@ class ViewAsRealFunction(_Linear):
         return torch.complex(grad_y.select(-1, 0), grad_y.select(-1, 1))
 
 
-class ViewAsComplexFunction(_Linear):
+class ViewAsComplexFunction(FromNeither):
     """``x``: (..., 2)."""
 
     @staticmethod
@@ -168,45 +120,6 @@ def imag(input: Tensor) -> Tensor:
         RuntimeError: From torch, for a tensor of real numbers.
     """
     return torch.imag(input) if nothing_to_do(input) else ImagFunction.apply(input)
-
-
-def conj(input: Tensor) -> Tensor:
-    """The conjugate, in the same memory, gradient by hand; as ``torch.conj``.
-
-    Args:
-        input: any shape; of real numbers it is what is returned
-    """
-    if not input.is_complex() or nothing_to_do(input):
-        return torch.conj(input)
-    return ConjFunction.apply(input)
-
-
-def conj_physical(input: Tensor) -> Tensor:
-    """The conjugate in memory of its own, gradient by hand; as ``torch.conj_physical``.
-
-    Args:
-        input: any shape; of real numbers it is what is returned
-    """
-    return ConjPhysicalFunction.apply(input) if input.is_complex() else input
-
-
-def _conj_physical_(input: Tensor) -> Tensor:
-    return in_place(conj_physical)(input) if input.is_complex() else input
-
-
-def resolve_conj(input: Tensor) -> Tensor:
-    """A conjugate that is a view written out, else the tensor; as ``torch.resolve_conj``."""
-    # While torch.compile traces, a tensor does not tell.
-    if not torch.compiler.is_compiling() and not input.is_conj():
-        return input
-    return ResolveFunction.apply(input, "resolve_conj")
-
-
-def resolve_neg(input: Tensor) -> Tensor:
-    """A negative that is a view written out, else the tensor; as ``torch.resolve_neg``."""
-    if not torch.compiler.is_compiling() and not input.is_neg():
-        return input
-    return ResolveFunction.apply(input, "resolve_neg")
 
 
 def view_as_real(input: Tensor) -> Tensor:
@@ -262,14 +175,6 @@ def _complex(draw: Draw) -> Iterator[Sample]:
     yield sample(draw.complex(4, 3))
 
 
-def _conjugate(draw: Draw) -> Iterator[Sample]:
-    yield sample(draw.complex(4, 3).detach().conj().requires_grad_())
-
-
-def _negative(draw: Draw) -> Iterator[Sample]:
-    yield sample(draw.complex(4, 3).detach().conj().imag.requires_grad_())
-
-
 def _pairs(draw: Draw) -> Iterator[Sample]:
     yield sample(draw(4, 3, 2))
 
@@ -309,43 +214,6 @@ IMAG = Spec(
     overrides=(torch.Tensor.imag.__get__,),  # type: ignore[attr-defined]
     samples=_complex,
     refused=_real_refused,
-)
-CONJ = Spec(
-    name="conj",
-    formula="y = conj z",
-    gradient="dz = conj dy",
-    manual=conj,
-    native=torch.conj,
-    overrides=(torch.Tensor.conj,),
-    samples=_complex,
-)
-CONJ_PHYSICAL = Spec(
-    name="conj_physical",
-    formula="y = conj z",
-    gradient="dz = conj dy",
-    manual=conj_physical,
-    native=torch.conj_physical,
-    overrides=(torch.Tensor.conj_physical,),
-    inplace=dict.fromkeys((torch.conj_physical_, torch.Tensor.conj_physical_), _conj_physical_),
-    samples=_complex,
-)
-RESOLVE_CONJ = Spec(
-    name="resolve_conj",
-    formula="y = z",
-    gradient="dz = dy",
-    manual=resolve_conj,
-    native=torch.resolve_conj,
-    overrides=(torch.Tensor.resolve_conj,),
-    samples=_conjugate,
-)
-RESOLVE_NEG = Spec(
-    name="resolve_neg",
-    formula="y = z",
-    gradient="dz = dy",
-    manual=resolve_neg,
-    native=torch.resolve_neg,
-    overrides=(torch.Tensor.resolve_neg,),
-    samples=_negative,
 )
 VIEW_AS_REAL = Spec(
     name="view_as_real",

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from manual_bp.elementwise import unary
-from manual_bp.function import Function
+from manual_bp.function import FromNeither
 from manual_bp.spec import Draw, Sample, sample
 
 
-class Deg2radFunction(Function):
+class Deg2radFunction(FromNeither):
     """``x`` of any shape."""
 
     @staticmethod
@@ -28,24 +28,16 @@ class Deg2radFunction(Function):
         return torch.deg2rad(x)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is needed."""
-
-    @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
         return grad_y * (math.pi / 180)
 
 
-class Rad2degFunction(Function):
+class Rad2degFunction(FromNeither):
     """``x`` of any shape."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
         return torch.rad2deg(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is needed."""
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:

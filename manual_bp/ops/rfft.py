@@ -32,7 +32,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function, under_autocast
-from manual_bp.ops.complex import conj, conj_physical
+from manual_bp.ops.conj import conj, conj_physical
 from manual_bp.ops.fft import SAME_FACTOR, axes, fitted
 from manual_bp.spec import Draw, Sample, Spec, sample
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.elementwise import unary
-from manual_bp.function import FromInput, Function
+from manual_bp.function import FromInput, FromNeither, Function
 from manual_bp.spec import Draw, Sample, sample
 
 
@@ -37,16 +37,12 @@ class AbsFunction(FromInput):
         return grad_y * x.sgn()
 
 
-class NegFunction(Function):
+class NegFunction(FromNeither):
     """``x`` of any shape."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
         return torch.neg(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is needed."""
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:
@@ -69,16 +65,12 @@ class StairsFunction(Function):
         return torch.zeros_like(grad_y), *[None] * ctx.others
 
 
-class FracFunction(Function):
+class FracFunction(FromNeither):
     """``x`` of any shape."""
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
         return torch.frac(x)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        """Nothing is needed."""
 
     @staticmethod
     def backward(ctx: Any, grad_y: Tensor) -> Tensor:

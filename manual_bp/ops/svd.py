@@ -43,7 +43,7 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function, under_autocast
-from manual_bp.ops.complex import conj
+from manual_bp.ops.conj import conj
 from manual_bp.ops.permute import mT
 from manual_bp.spec import Draw, Sample, Spec, sample
 
