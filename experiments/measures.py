@@ -12,24 +12,24 @@ def by_arm(results: Sequence[Result], arm: str) -> list[Result]:
     return [result for result in results if result.trial.labels["arm"] == arm]
 
 
-def costs(results: Sequence[Result]) -> dict[float, list[float]]:
+def costs(results: Sequence[Result], curve: str = "val/loss") -> dict[float, list[float]]:
     """What each learning rate costs: the mean validation loss of the training, one a seed.
 
     It is the area under the validation curve: small for a training that is quick and ends well,
     and steadier than the step at which a threshold is crossed. Infinite when the loss is not
-    finite.
+    finite. A question about the training itself may take another ``curve``.
     """
     found: dict[float, list[float]] = {}
     for result in sorted(results, key=lambda result: result.trial.labels["rate"]):
-        cost = float(np.mean(result.curves["val/loss"]))
+        cost = float(np.mean(result.curves[curve]))
         rate = result.trial.labels["rate"]
         found.setdefault(rate, []).append(cost if np.isfinite(cost) else np.inf)
     return found
 
 
-def best_rate(results: Sequence[Result]) -> float:
-    """The learning rate with the least mean cost."""
-    found = costs(results)
+def best_rate(results: Sequence[Result], curve: str = "val/loss") -> float:
+    """The learning rate with the least mean cost; see :func:`costs`."""
+    found = costs(results, curve)
     return min(found, key=lambda rate: float(np.mean(found[rate])))
 
 

@@ -24,6 +24,7 @@ def tune(
     *,
     seeds: Sequence[int] = (SEED,),
     widen: int = 0,
+    curve: str = "val/loss",
 ) -> Generator[list[Trial], list[Result], list[Result]]:
     """Train each arm at each of its rates; to be taken up by a plan with ``yield from``.
 
@@ -35,6 +36,7 @@ def tune(
         options: How the study is run.
         seeds: On which seeds.
         widen: How often a grid whose first or last rate is the best goes on by one rate.
+        curve: Whose mean over the training is the least at the best rate.
 
     Returns:
         The results; see :func:`best_rates`.
@@ -50,34 +52,34 @@ def tune(
             for arm, rate in wanted
             for seed in seeds
         ]
-        wanted = [(arm, rate) for arm in rates for rate in beyond(by_arm(results, arm))]
+        wanted = [(arm, rate) for arm in rates for rate in beyond(by_arm(results, arm), curve)]
         if widen == 0:
             break
         widen -= 1
     return results
 
 
-def best_rates(tuning: Sequence[Result]) -> dict[str, float]:
+def best_rates(tuning: Sequence[Result], curve: str = "val/loss") -> dict[str, float]:
     """The best learning rate of each arm."""
     arms = dict.fromkeys(result.trial.labels["arm"] for result in tuning)
-    return {arm: best_rate(by_arm(tuning, arm)) for arm in arms}
+    return {arm: best_rate(by_arm(tuning, arm), curve) for arm in arms}
 
 
-def at_an_end(tuning: Sequence[Result], options: Options) -> list[str]:
+def at_an_end(tuning: Sequence[Result], options: Options, curve: str = "val/loss") -> list[str]:
     """A warning for each arm whose best rate is the first or last that was tried."""
     if options.fast:
         return []
     return [
         f"The best learning rate of {arm}, {rate:g}, is the last of its grid: a better one may lie "
         "beyond."
-        for arm, rate in best_rates(tuning).items()
-        if beyond(by_arm(tuning, arm))
+        for arm, rate in best_rates(tuning, curve).items()
+        if beyond(by_arm(tuning, arm), curve)
     ]
 
 
-def beyond(tuning: Sequence[Result]) -> list[float]:
+def beyond(tuning: Sequence[Result], curve: str = "val/loss") -> list[float]:
     """The next rate of the grid 1, 3, 10 ... when the best one is the grid's last."""
-    rates, best = list(costs(tuning)), best_rate(tuning)
+    rates, best = list(costs(tuning, curve)), best_rate(tuning, curve)
     leading_three = f"{best:e}".startswith("3")
     if best == rates[0]:
         return [float(f"{best / (3 if leading_three else 10 / 3):.0e}")]

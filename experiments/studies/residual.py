@@ -3,9 +3,12 @@
 He et al. 2015 found a 56-layer network with a higher error than a 20-layer one, in training, so
 that it is no overfitting; and that shortcuts remove it. Here the four networks are fully connected,
 with BatchNorm, 32 units wide, on digits, each at the learning rate that suits it best; the gradient
-is looked at layer by layer before the first step. The thresholds were set by runs on seeds 101 and
-102; the last claim was first made of the gradient before the first step, where those seeds, and
-seed 0 in the short form, showed it to be wrong.
+is looked at layer by layer before the first step. The rates are tuned by the training loss, which
+is what is asked about. At first they were tuned by the validation loss, which gave the 56 plain
+layers ever smaller rates, at which they train worse: BatchNorm's running averages lag behind at
+first and make that loss astronomically large, the more so the higher the rate. The thresholds were
+set by runs on seeds 101 and 102; the last claim was first made of the gradient before the first
+step, where those seeds, and seed 0 in the short form, showed it to be wrong.
 """
 
 from collections.abc import Sequence
@@ -30,9 +33,11 @@ from experiments.study import (
     judge,
 )
 from experiments.trial import Result, Trial
-from experiments.tuning import SEED, at_an_end, best_rates, tune
+from experiments.tuning import SEED, WIDENED, at_an_end, best_rates, tune
 
 RATES = (0.003, 0.01, 0.03)
+CRITERION = "train/loss"
+"""The curve whose mean is the least at the best rate."""
 WIDTH, BATCH = 32, 120
 EVERY = 10
 """Steps from one look at the gradients to the next."""
@@ -136,8 +141,9 @@ def plan(options: Options) -> Plan:
         tuning: list[Result] = []
         best = dict.fromkeys(COLOURS, RATES[1])
     else:
-        tuning = yield from tune(trial, dict.fromkeys(COLOURS, RATES), options, widen=1)
-        best = best_rates(tuning)
+        grid = dict.fromkeys(COLOURS, RATES)
+        tuning = yield from tune(trial, grid, options, widen=2, curve=CRITERION)
+        best = best_rates(tuning, CRITERION)
     final: list[Result] = yield [
         trial(arm, best[arm], seed, options.backprop, options, "final")
         for arm in COLOURS
@@ -147,7 +153,7 @@ def plan(options: Options) -> Plan:
         verdicts=_verdicts(final, options),
         tables=[_table(final, best)],
         figures=figures.all_of(final, COLOURS, EVERY),
-        warnings=at_an_end(tuning, options) if tuning else [],
+        warnings=at_an_end(tuning, options, CRITERION) if tuning else [],
         explanation=EXPLANATION,
     )
 
@@ -259,8 +265,8 @@ STUDY = Study(
     predictions=PREDICTIONS,
     scientific={"layers": "20, 56", "shortcuts": "none (plain), over every two layers (residual)"},
     nuisance={
-        "learning rate": f"tuned for each network on {RATES}, a rate further where the best is at "
-        f"an end, by the mean validation loss over the training, on seed {SEED}"
+        "learning rate": f"tuned for each network on {RATES} by the mean training loss over the "
+        f"training, on seed {SEED}; {WIDENED}"
     },
     fixed={
         "data": "scikit-learn's digits: 1200 to train, 200 to validate, 397 to test",

@@ -50,6 +50,14 @@ def test_a_training_that_diverged_costs_without_bound() -> None:
     assert best_rate(runs) == 0.1
 
 
+def test_a_question_about_the_training_tunes_by_its_own_curve() -> None:
+    runs = [result(0.1, val_loss=[1.0], train_loss=[2.0])]
+    runs += [result(0.3, val_loss=[9.0], train_loss=[1.0])]
+    assert best_rate(runs) == 0.1
+    assert best_rate(runs, "train/loss") == 0.3
+    assert next_rates(runs, "train/loss") == [1.0]
+
+
 def test_measures() -> None:
     trained = result(
         1.0,
