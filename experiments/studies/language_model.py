@@ -26,7 +26,7 @@ from experiments.study import (
     judge,
 )
 from experiments.trial import Result, Trial
-from experiments.tuning import SEED, best_rates, tune
+from experiments.tuning import BY, WIDENED, at_an_end, best_rates, tune
 
 SYMBOLS = 97
 """Of the vocabulary of lightning_modules.data.Characters."""
@@ -163,7 +163,8 @@ def plan(options: Options) -> Plan:
         for seed in options.range(3)
     ]
     looks = (ONE, LONG) if options.fast else tuple(CONTEXTS)
-    best = best_rates((yield from tune(trial, dict.fromkeys(looks, RATES), options)))
+    tuning = yield from tune(trial, dict.fromkeys(looks, RATES), options, widen=2)
+    best = best_rates(tuning)
     final: list[Result] = yield [
         trial(arm, best[arm], seed, options.backprop, options, "final")
         for arm in looks
@@ -174,6 +175,7 @@ def plan(options: Options) -> Plan:
         tables=[tables.compared(final, best, CONTEXTS, SYMBOLS), tables.norms(start)],
         figures=figures.figures(start, final, {arm: CONTEXTS[arm] for arm in looks}),
         explanation=_explanation(final),
+        warnings=at_an_end(tuning, options),
     )
 
 
@@ -247,10 +249,7 @@ STUDY = Study(
         "context": "1, 8, 32 characters",
         "norms": "before the sublayers or behind the additions",
     },
-    nuisance={
-        "learning rate": f"tuned for each context on {RATES} by the mean validation loss over the "
-        f"training, on seed {SEED}"
-    },
+    nuisance={"learning rate": f"tuned for each context on {RATES} {BY}; {WIDENED}"},
     fixed={
         "data": "the documentation inside pydoc: eight tenths to train, one to validate, one to "
         "test, in the order of the text",
