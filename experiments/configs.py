@@ -53,7 +53,8 @@ def fit(
         evaluate_every: Training steps from one evaluation on the validation part to the next.
         accelerator: Where to train.
         histograms_every: Training steps between two histograms of gradients and activations; norms
-            are logged ten times as often; 0 for nothing of it.
+            are logged ten times as often, and seed 0 draws the gradient by depth and step; 0 for
+            nothing of it.
         learner: The LightningModule; a :class:`lightning_modules.Learner`.
         trainer: Further arguments of the trainer, or other ones (``gradient_clip_val``,
             ``accumulate_grad_batches``, ``max_steps``, ``precision`` ...).
@@ -62,14 +63,19 @@ def fit(
     """
     record = item("experiments.training.recording.Record", threads=1)
     watchers: list[Mapping[str, Any]] = [record, *callbacks]
+    often = max(1, histograms_every // 10)
     if histograms_every:
         watching = "lightning_modules.callbacks"
         watchers += [
             item(f"{watching}.GradientHistograms", every_n_steps=histograms_every),
-            item(f"{watching}.GradientNorms", every_n_steps=max(1, histograms_every // 10)),
+            item(f"{watching}.GradientNorms", every_n_steps=often),
             item(f"{watching}.Activations", every_n_steps=histograms_every),
             item(f"{watching}.UpdateRatios", every_n_steps=histograms_every),
         ]
+    if histograms_every and seed == 0:
+        # To draw takes as long as a hundred steps: one seed of an arm, and once, at the end.
+        flow = "lightning_modules.callbacks.GradientFlow"
+        watchers.append(item(flow, every_n_steps=often, every_n_looks=10**6))
     return {
         "seed_everything": seed,
         "trainer": {
