@@ -13,6 +13,7 @@ FILES = (
     "bilinear",
     "binary_cross_entropy",
     "cdist",
+    "channel_dropout",
     "conv_tbc",
     "conv_transpose",
     "convolution",

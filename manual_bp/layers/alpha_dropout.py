@@ -29,7 +29,8 @@ import torch
 from torch import Tensor
 
 from manual_bp.function import Function
-from manual_bp.layers.dropout import channel_shape, draw_mask, masked
+from manual_bp.layers.channel_dropout import channel_shape
+from manual_bp.layers.dropout import draw_mask, masked
 from manual_bp.ops.copy import copy_
 from manual_bp.spec import Draw, Sample, Spec, sample
 
