@@ -28,7 +28,7 @@ class GradientFlow(GradientCallback):
       for each step that was looked at: when it vanished, and where.
 
     Both are seen as the backward pass left them, before clipping. Layers are in the order in which
-    the module lists them. What is not finite is left white.
+    the module lists them. What is zero or not finite is left out, and the title says so.
 
     Args:
         every_n_steps: Steps 0, n, 2n, ... are looked at.
@@ -124,7 +124,9 @@ class GradientFlow(GradientCallback):
             shown = np.where(np.isfinite(values) & (values > 0), values, np.nan)
             axes.plot(shown, depth, "o-", color=colour, label=label, markersize=4)
         axes.set(xscale="log", xlabel="size of the gradient, |dL/dw|", ylabel="layer")
-        axes.set_title(f"Gradient by depth, step {self.steps[-1]}")
+        drawn = np.isfinite(mean) & (mean > 0)
+        missing = "" if drawn.all() else " (no point: zero or not finite)"
+        axes.set_title(f"Gradient by depth, step {self.steps[-1]}{missing}")
         _name_rows(axes, self.layers)
         axes.grid(alpha=0.2)
         axes.legend(frameon=False)
@@ -145,7 +147,8 @@ class GradientFlow(GradientCallback):
             edges, np.arange(len(self.layers) + 1) - 0.5, shown, norm=norm, cmap="viridis"
         )
         axes.set(xlabel="training step", ylabel="layer")
-        axes.set_title("Mean size of the gradient by depth and step")
+        white = " (white: zero or not finite)" if shown.count() < shown.size else ""
+        axes.set_title(f"Mean size of the gradient by depth and step{white}")
         _name_rows(axes, self.layers)
         figure.colorbar(image, ax=axes, label="mean |dL/dw|")
         return figure

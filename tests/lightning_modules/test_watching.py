@@ -189,6 +189,7 @@ def test_figures_bear_gradients_that_vanish_or_explode(size: float) -> None:
     flow = flow_of(3, 2, lambda i, step: size if i == 1 else 1.0)
     for figure in (flow.by_depth(), flow.heatmap()):
         figure.canvas.draw()
+        assert ("zero" in figure.axes[0].get_title()) == (size != 1e-38)
     alone = flow_of(1, 2, lambda i, step: size)
     for figure in (alone.by_depth(), alone.heatmap()):
         figure.canvas.draw()
