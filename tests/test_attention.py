@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as native
 
 import manual_bp
-from manual_bp.layers import scaled_dot_product_attention as file
+from manual_bp import attention_in_blocks
+from manual_bp.layers.scaled_dot_product_attention import (
+    scaled_dot_product_attention as attention,
+)
 from manual_bp.spec import Draw
-
-attention = file.scaled_dot_product_attention
 
 
 def _mask(*shape: int) -> Tensor:
@@ -34,8 +35,8 @@ def _mask(*shape: int) -> Tensor:
 )
 def test_blocks_equal_the_whole(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of P computed again block by block, beside torch's own; first and second order."""
-    monkeypatch.setattr(file, "BLOCK", 3)
-    monkeypatch.setattr(file, "KEPT", 0)
+    monkeypatch.setattr(attention_in_blocks, "BLOCK", 3)
+    monkeypatch.setattr(attention_in_blocks, "KEPT", 0)
     draw, heads = Draw(), 2 if options.get("enable_gqa") else 4
     inputs = draw(2, 4, 7, 5), draw(2, heads, 11, 5), draw(2, heads, 11, 3)
     g = draw.fixed(2, 4, 7, 3)

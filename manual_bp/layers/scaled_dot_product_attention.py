@@ -30,17 +30,15 @@ can be had, as the average over s can be taken first::
 
     D_l = sum_s P_ls sum_v G_lv V_sv = sum_v G_lv sum_s P_ls V_sv = sum_v G_lv Y_lv
 
-So a few rows can be treated at a time. For long sequences P is not kept, but computed again block
-by block from the log-sum-exp of each row of A, P_ls = exp(A_ls - lse_l): the memory is L numbers
-instead of L S. With ``is_causal`` a block of queries stops at its own last key, which saves half
-of the products. Several queries' heads that share one of K and V (``enable_gqa``) are stacked, as
-if they were one head with more queries; what they give to K and V adds up in the product.
+So a few rows can be treated at a time, and for long sequences they are: P is then not kept, but
+computed again block by block, in :mod:`manual_bp.attention_in_blocks`. Several queries' heads that
+share one of K and V (``enable_gqa``) are stacked, as if they were one head with more queries.
 
 With dropout m of P (zeros, and ones over 1 - p), Y = (P m) V and dL/dP = m (G V^T). D stays: the
 same m is in dL/dP and in Y, on both ends of the line above.
 
-Vaswani et al. (2017), "Attention Is All You Need", section 3.2.1; the log-sum-exp and D: Dao et
-al. (2022), "FlashAttention", section 3.1 and appendix B.
+Vaswani et al. (2017), "Attention Is All You Need", section 3.2.1; D: Dao et al. (2022),
+"FlashAttention", appendix B.
 """
 
 from __future__ import annotations
@@ -52,13 +50,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from manual_bp.attention_in_blocks import (
+    backward_in_blocks,
+    blocks_pay,
+    forward_in_blocks,
+    summed,
+    times,
+)
 from manual_bp.function import Function, is_recorded, under_autocast, widened
 from manual_bp.layers.dropout import draw_mask, masked
 from manual_bp.ops.expand import expand
 from manual_bp.spec import Draw, Sample, Spec, sample
-
-BLOCK = 128  # queries at a time
-KEPT = 256 * 256  # elements of P up to which all are kept, rather than computed again
 
 
 class AttentionFunction(Function):
@@ -73,18 +75,14 @@ class AttentionFunction(Function):
     ) -> tuple[Tensor, ...]:
         dtype = q.dtype
         q, k, v, mask = widened(q, k, v, mask)
-        if (
-            p == 0
-            and q.shape[-2] * k.shape[-2] > (BLOCK * BLOCK if causal else KEPT)
-            and not is_recorded()
-        ):
-            y, lse = _forward_in_blocks(q, k, v, mask, causal, scale)
+        if p == 0 and blocks_pay(q.shape[-2], k.shape[-2], causal) and not is_recorded():
+            y, lse = forward_in_blocks(q, k, v, mask, causal, scale)
             return y.to(dtype), lse
         weights = _weights(q, k, mask, causal, scale)
         if p == 0:
-            return _times(weights, v).to(dtype), weights
+            return times(weights, v).to(dtype), weights
         keep = draw_mask(weights, p, weights.shape)
-        return _times(masked(weights, keep, 1 / (1 - p)), v).to(dtype), weights, keep
+        return times(masked(weights, keep, 1 / (1 - p)), v).to(dtype), weights, keep
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -102,7 +100,7 @@ class AttentionFunction(Function):
         q, k, v, mask, y, kept, *keep = widened(*saved)
         (g,) = widened(grad_y)
         if ctx.in_blocks and not is_recorded() and not ctx.needs_input_grad[3]:
-            grads = _backward_in_blocks(g, q, k, v, mask, y, kept, ctx.causal, ctx.scale)
+            grads = backward_in_blocks(g, q, k, v, mask, y, kept, ctx.causal, ctx.scale)
         else:
             if is_recorded() or ctx.in_blocks:
                 kept = _weights(q, k, mask, ctx.causal, ctx.scale)
@@ -111,26 +109,10 @@ class AttentionFunction(Function):
         return *found, None, None, None
 
 
-def _times(a: Tensor, b: Tensor) -> Tensor:
-    """``a b`` for (..., heads, L, X) and (..., heads or fewer, X, Z)."""
-    if a.dim() < 3 or a.shape[-3] == b.shape[-3]:
-        return a @ b
-    together = a.unflatten(-3, (b.shape[-3], -1))  # (..., fewer, group, L, X)
-    return (together.flatten(-3, -2) @ b).unflatten(-2, together.shape[-3:-1]).flatten(-4, -3)
-
-
-def _summed(a: Tensor, b: Tensor, like: Tensor) -> Tensor:
-    """``a^T b``, summed over the heads that share one of ``like``."""
-    if a.dim() > 2 and a.shape[-3] != like.shape[-3]:
-        heads = (like.shape[-3], -1)
-        a, b = (t.unflatten(-3, heads).flatten(-3, -2) for t in (a, b))
-    return a.mT @ b
-
-
 def _weights(q: Tensor, k: Tensor, mask: Tensor | None, causal: bool, scale: float) -> Tensor:
     """P."""
     root = math.sqrt(abs(scale))  # to both, as torch does: the products stay in range
-    fit = _times(q * math.copysign(root, scale), (k * root).mT)
+    fit = times(q * math.copysign(root, scale), (k * root).mT)
     if causal:
         later = torch.ones(fit.shape[-2:], dtype=torch.bool, device=q.device).triu(1)
         fit = fit.masked_fill(later, -math.inf)
@@ -159,10 +141,10 @@ def _as_derived(
     grads: list[Tensor | None] = [None, None, None, None]
     if ctx.needs_input_grad[2]:
         dropped = weights if keep is None else masked(weights, keep, 1 / (1 - ctx.p))
-        grads[2] = _summed(dropped, g, v)
+        grads[2] = summed(dropped, g, v)
     if not any(ctx.needs_input_grad[i] for i in (0, 1, 3)):
         return grads
-    grad_weights = _times(g, v.mT)
+    grad_weights = times(g, v.mT)
     if keep is not None:
         grad_weights = masked(grad_weights, keep, 1 / (1 - ctx.p))
     # With all of P at hand D is taken from it: where a query sees one key alone, dL/dP - D is 0
@@ -173,72 +155,12 @@ def _as_derived(
     else:
         grad_fit = grad_weights.sub_(row_sums).mul_(weights)
     if ctx.needs_input_grad[0]:
-        grads[0] = _times(grad_fit, k) * ctx.scale
+        grads[0] = times(grad_fit, k) * ctx.scale
     if ctx.needs_input_grad[1]:
-        grads[1] = _summed(grad_fit, q, k) * ctx.scale
+        grads[1] = summed(grad_fit, q, k) * ctx.scale
     if mask is not None and ctx.needs_input_grad[3]:
         grads[3] = grad_fit.sum_to_size(mask.shape)
     return grads
-
-
-def _fit_of_rows(
-    q: Tensor, k: Tensor, mask: Tensor | None, causal: bool, scale: float, start: int
-) -> tuple[Tensor, int, int]:
-    """A for a block of queries; where the block ends, and the keys that it sees."""
-    stop = min(start + BLOCK, q.shape[-2])
-    seen = min(stop, k.shape[-2]) if causal else k.shape[-2]
-    fit = _times(q[..., start:stop, :] * scale, k[..., :seen, :].mT)
-    if causal and start < seen:
-        later = torch.ones(stop - start, seen - start, dtype=torch.bool, device=q.device).triu(1)
-        fit[..., start:].masked_fill_(later, -math.inf)
-    elif mask is not None:
-        mask = mask if mask.dim() < 2 or mask.shape[-2] == 1 else mask[..., start:stop, :]
-        fit = fit.masked_fill_(~mask, -math.inf) if mask.dtype == torch.bool else fit.add_(mask)
-    return fit, stop, seen
-
-
-def _forward_in_blocks(
-    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Y, and the log-sum-exp of each row of A."""
-    if mask is None and q.device.type == "cpu" and q.dim() == 4 and q.shape[:2] == k.shape[:2]:
-        if q.shape[-1] == v.shape[-1]:  # torch has these very lines in one kernel
-            fused = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-            y, lse = fused(q, k, v, 0.0, causal, scale=scale)
-            return y, lse.unsqueeze(-1)
-    y, lse = q.new_empty(*q.shape[:-1], v.shape[-1]), q.new_empty(*q.shape[:-1], 1)
-    for start in range(0, q.shape[-2], BLOCK):
-        fit, stop, seen = _fit_of_rows(q, k, mask, causal, scale, start)
-        top = fit.amax(-1, keepdim=True).clamp_(min=torch.finfo(q.dtype).min)
-        total = fit.sub_(top).exp_().sum(-1, keepdim=True).clamp_(min=1)  # 0: sees no key
-        y[..., start:stop, :] = _times(fit, v[..., :seen, :]).div_(total)
-        lse[..., start:stop, :] = total.log_().add_(top)
-    return y, lse
-
-
-def _backward_in_blocks(
-    g: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    mask: Tensor | None,
-    y: Tensor,
-    lse: Tensor,
-    causal: bool,
-    scale: float,
-) -> list[Tensor | None]:
-    """The formulas for some queries at a time, with their rows of P computed again."""
-    grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-    row_sums = (g * y).sum(-1, keepdim=True)
-    for start in range(0, q.shape[-2], BLOCK):
-        fit, stop, seen = _fit_of_rows(q, k, mask, causal, scale, start)
-        weights = fit.sub_(lse[..., start:stop, :]).exp_()
-        rows, keys, values = g[..., start:stop, :], k[..., :seen, :], v[..., :seen, :]
-        grad_v[..., :seen, :] += _summed(weights, rows, v)
-        grad_fit = _times(rows, values.mT).sub_(row_sums[..., start:stop, :]).mul_(weights)
-        grad_q[..., start:stop, :] = _times(grad_fit, keys)
-        grad_k[..., :seen, :] += _summed(grad_fit, q[..., start:stop, :], k)
-    return [grad_q.mul_(scale), grad_k.mul_(scale), grad_v, None]
 
 
 @under_autocast("lower")
