@@ -224,8 +224,10 @@ def _explanation(final: Sequence[Result]) -> list[str]:
     digest = bytes(map(int, curves["text/digest"])).hex()[:16]
     return [
         f"The text is pydoc's, of the Python that ran: {curves['text/characters'][0]:,.0f} "
-        f"characters, {curves['text/symbols'][0]:.0f} different ones, SHA-256 {digest}... Other "
-        "versions of Python differ in a few sentences, so in the last digits of what is measured.",
+        f"characters, {curves['text/symbols'][0]:.0f} different ones, SHA-256 {digest}... The "
+        "network knows the end of a line and the 95 that ASCII prints; all others are one symbol "
+        "to it, \N{REPLACEMENT CHARACTER}. Other versions of Python differ in a few sentences, so "
+        "in the last digits of what is measured.",
         f'Seed {shown.trial.labels["seed"]}\'s network with 32 characters, begun with "The" and '
         f'drawn from character by character, writes: "{written}"',
         "Why the norms matter: pre-norm's shortcut only ever grows, as each block adds to it, and "
