@@ -28,6 +28,8 @@ products of two vectors is one product of two matrices with T N rows, read once 
     dL/db = sum_t sum_n dL/da_tn  (4 H)     dL/dU = sum_t sum_n dL/da_tn h_(t-1)n^T    (4 H, H)
     dL/dh_0 = dL/da_1 U,  dL/dc_0 = dL/dc_1 f_1                                        (N, H)
 
+Where no graph is recorded, :mod:`manual_bp.lstm_in_buffers` takes the same steps in place.
+
 From c_(t+1) to c_t the gradient is only scaled, by f: no matrix, no slope of a nonlinearity.
 Where the gate is open it passes undiminished, which is what the cell was invented for.
 
@@ -51,6 +53,7 @@ from torch.nn.functional import linear
 
 from manual_bp.composed import under_by_hand
 from manual_bp.function import Function, is_recorded, of_real_numbers, under_autocast, widened
+from manual_bp.lstm_in_buffers import backward_in_buffers, forward_in_buffers
 from manual_bp.recurrent import (
     Steps,
     checked,
@@ -81,7 +84,7 @@ class LSTMFunction(Function):
         for d, given, steps in directions(weights, len(h0), x, sizes):
             w, u, biases, project = _parts(given)
             a = linear(x, w, biases[0] + biases[1] if biases else None)
-            run = _join_steps if is_recorded() else _into_buffers
+            run = _join_steps if is_recorded() else forward_in_buffers
             y, h, c, *of_steps = run(a, h0[d], c0[d], u, project, steps)
             kept += of_steps
             ys.append(y)
@@ -117,7 +120,7 @@ class LSTMFunction(Function):
             gates, c, tanh_c = kept[3 * d : 3 * d + 3]
             if is_recorded():  # as functions of x, y and the weights
                 gates, c, tanh_c = _again(x, before, c0[d], w, u, biases, steps)
-            blame = _as_derived if is_recorded() or ctx.sizes else _in_place
+            blame = _as_derived if is_recorded() or ctx.sizes else backward_in_buffers
             states = grad_y.chunk(len(h0), -1)[d], grad_h[d], grad_c[d]
             cells_before = steps.states_before(c0[d], c)
             delta, grad_h0, grad_c0, grads_h = blame(
@@ -158,30 +161,6 @@ def _join_steps(
         h, c = refreshed(h, y), refreshed(c, cells)
     y, *kept = steps.join_each(done)
     return y, h, c, *kept
-
-
-def _into_buffers(
-    a: Tensor, h: Tensor, c: Tensor, u: Tensor, project: Tensor | None, steps: Steps
-) -> tuple[Tensor, ...]:
-    """The same in place: ``a`` becomes the gates."""
-    kept = c.shape[-1]
-    y, cells = a.new_empty(*a.shape[:-1], h.shape[-1]), a.new_empty(*a.shape[:-1], kept)
-    tanh_c, into = torch.empty_like(cells), u.t()
-    whole, y_of, c_of, t_of = (steps.split(x) for x in (a, y, cells, tanh_c))
-    i_of, f_of, g_of, o_of = (steps.split(x) for x in a.chunk(4, -1))
-    i_and_f_of = steps.split(a[..., : 2 * kept])
-    for t in steps:
-        n = len(whole[t])
-        whole[t].addmm_(h[:n], into)
-        i_and_f_of[t].sigmoid_()
-        torch.mul(i_of[t], g_of[t].tanh_(), out=c_of[t]).addcmul_(f_of[t], c[:n])
-        torch.tanh(c_of[t], out=t_of[t])
-        if project is None:
-            torch.mul(t_of[t], o_of[t].sigmoid_(), out=y_of[t])
-        else:
-            torch.mm(t_of[t] * o_of[t].sigmoid_(), project.t(), out=y_of[t])
-        h, c = refreshed(h, y_of[t]), refreshed(c, c_of[t])
-    return y, h, c, a, cells, tanh_c
 
 
 def _again(
@@ -225,45 +204,6 @@ def _as_derived(
         delta[t] = torch.cat(((s_c[t] * cells.unsqueeze(-2)).flatten(-2), s_o[t] * m), -1)
         grad_h, grad_c = refreshed(grad_h, delta[t] @ u), refreshed(grad_c, cells * f_of[t])
     return steps.join(delta), grad_h, grad_c, steps.join(grads)
-
-
-def _in_place(
-    grad_y: Tensor,
-    grad_h: Tensor,
-    grad_c: Tensor,
-    gates: Tensor,
-    tanh_c: Tensor,
-    before: Tensor,
-    u: Tensor,
-    project: Tensor | None,
-    steps: Steps,
-) -> tuple[Tensor, ...]:
-    """The same for padded sequences, in the buffers of the slopes and of grad_y."""
-    i, f, g, o = gates.chunk(4, -1)
-    m = o * tanh_c
-    through = torch.addcmul(o, m, tanh_c, value=-1)  # o (1 - tanh(c)^2)
-    slopes = torch.empty_like(gates)
-    s_i, s_f, s_g, s_o = slopes.chunk(4, -1)
-    two = slice(0, 2 * f.shape[-1])  # i and f at once: s (1 - s) is s - s^2
-    torch.addcmul(gates[..., two], gates[..., two], gates[..., two], value=-1, out=slopes[..., two])
-    s_i.mul_(g)
-    s_f.mul_(before)
-    torch.sub(i, torch.mul(i, g, out=s_g).mul_(g), out=s_g)
-    torch.addcmul(m, m, o, value=-1, out=s_o)
-    grads = grad_y.clone(memory_format=torch.contiguous_format)
-    blocks = slopes.unflatten(-1, (4, -1))
-    of_c, of_h, rows = blocks[..., :3, :].unbind(), s_o.unbind(), slopes.unbind()
-    h_of, f_of, through_of = grads.unbind(), f.unbind(), through.unbind()
-    grad_c, later = grad_c.clone(), None
-    for t in reversed(steps):
-        h = h_of[t].add_(grad_h) if later is None else h_of[t].addmm_(later, u)
-        m = h if project is None else h @ project
-        grad_c.addcmul_(m, through_of[t])
-        of_c[t].mul_(grad_c.unsqueeze(-2))
-        of_h[t].mul_(m)
-        grad_c.mul_(f_of[t])
-        later = rows[t]
-    return slopes, torch.mm(rows[t], u), grad_c, grads
 
 
 @of_real_numbers(torch.lstm)
