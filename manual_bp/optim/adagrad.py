@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.optim.rule import Params, Tensors, UpdateRule, require_nonnegative, require_scalar
+from manual_bp.optim.lists import Tensors
+from manual_bp.optim.rule import Params, UpdateRule, require_nonnegative, require_scalar
 
 
 class Adagrad(UpdateRule):

@@ -6,14 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from manual_bp.optim.rule import (
-    Params,
-    Tensors,
-    UpdateRule,
-    require_nonnegative,
-    require_scalar,
-    scale_,
-)
+from manual_bp.optim.lists import Tensors, scale_
+from manual_bp.optim.rule import Params, UpdateRule, require_nonnegative, require_scalar
 
 
 class Adam(UpdateRule):

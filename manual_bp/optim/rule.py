@@ -1,7 +1,6 @@
 """What every update rule shares: which parameters step, in which form, with which state."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeAlias, overload
 
 import torch
@@ -9,16 +8,11 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
+from manual_bp.optim.lists import HALF, Batches, Tensors
+
 Params: TypeAlias = (
     Iterable[Tensor] | Iterable[dict[str, Any]] | Iterable[tuple[str, Tensor]]
 )  # as torch.optim takes them
-Tensors: TypeAlias = list[Tensor] | tuple[Tensor, ...]
-
-# On the CPU a list that outgrows the cache is read from memory once per operation. Batches of this
-# many elements were the fastest of those tried, from 100 tiny tensors to tensors of a million.
-CPU_BATCH_ELEMENTS = 2**18
-
-HALF = (torch.float16, torch.bfloat16)
 
 
 class UpdateRule(Optimizer):
@@ -133,7 +127,7 @@ class UpdateRule(Optimizer):
                 raise RuntimeError(objection)
 
         one_by_one = []
-        batches = _Batches()
+        batches = Batches()
         for p, g in moving:
             past = self._remembered(p, h)
             plain = type(p) in (Tensor, Parameter) and not p.is_complex()
@@ -245,42 +239,6 @@ def require_nonnegative(values: Mapping[str, float | Tensor]) -> None:
     for name, value in values.items():
         if not 0.0 <= value:
             raise ValueError(f"Invalid {name}: {value}")
-
-
-def scale_(tensors: Tensors, factor: float) -> None:
-    """Multiply a list of tensors, all of one dtype, by a number in place."""
-    # For a list on the CPU torch rounds the number to the dtype first, which makes 0.999 a 1 in
-    # bfloat16 and keeps an average from ever decaying. A tensor it takes as it is.
-    rounded = tensors[0].is_cpu and tensors[0].dtype in HALF
-    exact = torch.tensor(factor, dtype=torch.float64, device="cpu") if rounded else factor
-    torch._foreach_mul_(tensors, exact)
-
-
-@dataclass(slots=True)
-class _Batch:
-    theta: list[Tensor] = field(default_factory=list)
-    g: list[Tensor] = field(default_factory=list)
-    past: list[dict[str, Any]] = field(default_factory=list)
-    elements: int = 0
-
-
-class _Batches:
-    """Lists on one device and in one dtype, on the CPU small enough for its cache."""
-
-    def __init__(self) -> None:
-        self.all: list[_Batch] = []
-        self._open: dict[tuple[torch.device, torch.dtype], _Batch] = {}
-
-    def add(self, p: Tensor, g: Tensor, past: dict[str, Any]) -> None:
-        key, n = (p.device, p.dtype), p.numel()
-        batch = self._open.get(key)
-        if batch is None or (p.is_cpu and batch.elements + n > CPU_BATCH_ELEMENTS):
-            batch = self._open[key] = _Batch()
-            self.all.append(batch)
-        batch.theta.append(p)
-        batch.g.append(g)
-        batch.past.append(past)
-        batch.elements += n
 
 
 def _step_count(t: float | Tensor) -> Tensor:
