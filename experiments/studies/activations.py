@@ -103,7 +103,9 @@ def trial(
             configs.item(
                 "experiments.training.by_layer.ByLayer", layers=[arm.name], every_n_steps=15
             )
-        ],
+        ]
+        if final
+        else [],
     )
     labels = {"phase": phase, "arm": arm.name, "rate": rate, "seed": seed}
     title = f"{phase}-{arm.name}-lr{rate:g}-seed{seed}-{backprop}"

@@ -115,10 +115,12 @@ def trial(
         epochs=1 if options.fast else 30,
         evaluate_every=19,
         accelerator=options.accelerator,
-        histograms_every=50 if final else 0,
+        histograms_every=100 if final else 0,
         callbacks=[
             configs.item("experiments.training.by_layer.ByLayer", layers=["ReLU"], every_n_steps=50)
-        ],
+        ]
+        if final
+        else [],
     )
     labels = {"phase": phase, "arm": arm, "rate": rate, "seed": seed}
     name = f"{phase}-{arm}-lr{rate:g}-seed{seed}-{backprop}"

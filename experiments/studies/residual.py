@@ -127,7 +127,9 @@ def trial(
                 "experiments.training.by_layer.ByLayer", layers=["ReLU"], every_n_steps=EVERY
             ),
             configs.item("experiments.training.training_error.TrainingError"),
-        ],
+        ]
+        if final
+        else [],
     )
     labels = {"phase": phase, "arm": name, "rate": rate, "seed": seed}
     short = name.replace(" ", "")
