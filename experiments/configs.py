@@ -5,6 +5,9 @@ from typing import Any
 
 from experiments.study import Backprop
 
+DIGITS = "scikit-learn's digits: 1200 to train, 200 to validate, 397 to test"
+"""What ``lightning_modules.data.Digits`` is, for what a study says of what it holds."""
+
 
 def item(class_path: str, **init_args: Any) -> dict[str, Any]:
     """A class and its arguments, as LightningCLI writes them."""

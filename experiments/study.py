@@ -41,7 +41,7 @@ accumulates must therefore be in its ``state_dict``, as tensors and plain data.
 """
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -157,6 +157,32 @@ def judge(
         short: Whether the short form decides it too; most thresholds were set for the full one.
     """
     return Verdict(prediction, bool(held) if short or not options.fast else None, measured)
+
+
+def judge_all(
+    predictions: Sequence[Prediction],
+    held: Sequence[bool],
+    measured: Sequence[str],
+    options: Options,
+    *,
+    short: Collection[Prediction] = (),
+) -> list[Verdict]:
+    """The verdict on each prediction; see :func:`judge`.
+
+    Args:
+        predictions: The claims.
+        held: Of each, whether its thresholds were kept.
+        measured: Of each, the figures that decide.
+        options: How the study is run.
+        short: Those that the short form decides too.
+
+    Raises:
+        ValueError: The three are not of one length.
+    """
+    return [
+        judge(prediction, kept, figures, options, short=prediction in short)
+        for prediction, kept, figures in zip(predictions, held, measured, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

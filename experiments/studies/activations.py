@@ -24,7 +24,7 @@ from experiments.study import (
     Study,
     Table,
     Verdict,
-    judge,
+    judge_all,
 )
 from experiments.trial import Result, Trial
 from experiments.tuning import BY, WIDENED, at_an_end, best_rates, tune
@@ -74,6 +74,7 @@ DIES = Prediction(
     "a unit of another activation's is",
 )
 
+PREDICTIONS = (VANISHES, LEARNS, DIES)
 SHORT = (VANISHES, DIES)
 """Those that the short form decides too."""
 
@@ -154,10 +155,7 @@ def _verdicts(final: Sequence[Result], options: Options) -> list[Verdict]:
         f"({worst}) {max(ends[worst]):.3f}",
         f"dead units at the end: ReLU {share['ReLU']}, LeakyReLU {share['LeakyReLU']}",
     )
-    return [
-        judge(prediction, held, figures, options, short=prediction in SHORT)
-        for prediction, held, figures in zip((VANISHES, LEARNS, DIES), holds, measured, strict=True)
-    ]
+    return judge_all(PREDICTIONS, holds, measured, options, short=SHORT)
 
 
 def _table(final: Sequence[Result], best: dict[str, float]) -> Table:
@@ -264,7 +262,7 @@ def _figures(final: Sequence[Result]) -> list[Figure]:
 STUDY = Study(
     name="activations",
     question=(__doc__ or "").partition("\n")[0],
-    predictions=(VANISHES, LEARNS, DIES),
+    predictions=PREDICTIONS,
     scientific={"activation": ", ".join(arm.name for arm in ARMS)},
     nuisance={
         "learning rate": f"tuned for each activation on {RATES} {BY}; {WIDENED}",
@@ -272,7 +270,7 @@ STUDY = Study(
         "SELU, Kaiming for the others",
     },
     fixed={
-        "data": "scikit-learn's digits: 1200 to train, 200 to validate, 397 to test",
+        "data": configs.DIGITS,
         "network": f"64-{WIDTH}x{DEPTH}-10",
         "optimizer": "SGD, momentum 0.9",
         "batch": "64",

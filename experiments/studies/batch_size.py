@@ -6,11 +6,12 @@ parts. Beside the losses the noise of the gradients is measured, and the sharpne
 end. The thresholds were set by runs on seeds 101 and 102.
 """
 
+from experiments import configs
 from experiments.figures import batch_size as figures
 from experiments.measures import second_order
 from experiments.parts.batch_size import accumulation, equal_epochs, equal_steps, noise
 from experiments.study import Findings, Options, Plan, Study
-from experiments.tuning import SEED, at_an_end, best_rates, tune
+from experiments.tuning import BY, WIDENED, at_an_end, best_rates, tune
 
 EXPLANATION = (
     "A mini-batch's gradient is a mean over samples, so its variance falls as 1/batch and its "
@@ -70,12 +71,11 @@ STUDY = Study(
     ),
     scientific={"batch": ", ".join(equal_epochs.RATES) + " (all)", "micro-batches": "1 and 8"},
     nuisance={
-        "learning rate": "tuned for each batch size on three rates of a grid 1, 3, 10, ... by the "
-        f"mean validation loss over the training, on seed {SEED}; a grid whose last rate is best "
-        "is widened once; 0.3 for equally many steps, and in parts"
+        "learning rate": f"tuned for each batch size on three rates of a grid 1, 3, 10, ... {BY}; "
+        f"{WIDENED}; 0.3 for equally many steps, and in parts"
     },
     fixed={
-        "data": "scikit-learn's digits: 1200 to train, 200 to validate, 397 to test",
+        "data": configs.DIGITS,
         "network": "64-64-10 with ReLU",
         "optimizer": "plain SGD",
         "length": "10 epochs (single samples: 1); 600 steps where these are equal",

@@ -34,10 +34,10 @@ from experiments.study import (
     Prediction,
     Study,
     Verdict,
-    judge,
+    judge_all,
 )
 from experiments.trial import Result, Trial
-from experiments.tuning import SEED, at_an_end, best_rates, tune
+from experiments.tuning import BY, at_an_end, best_rates, tune
 
 NORMALIZATION = {"none": None, "BatchNorm": "BatchNorm1d", "LayerNorm": "LayerNorm"}
 SHORT_RATES = dict.fromkeys(RATES, (1,))
@@ -182,10 +182,7 @@ def _verdicts(final: Sequence[Result], high: Sequence[Result], options: Options)
         f"moved in {EVERY} steps: {moved(jump, 'none', SHIFTED)}; {taken('none', SHIFTED)}",
         taken("none", "LayerNorm"),
     )
-    return [
-        judge(prediction, held, said, options, short=prediction in SHORT)
-        for prediction, held, said in zip(PREDICTIONS, holds, measured, strict=True)
-    ]
+    return judge_all(PREDICTIONS, holds, measured, options, short=SHORT)
 
 
 EXPLANATION = (
@@ -211,11 +208,10 @@ STUDY = Study(
     predictions=PREDICTIONS,
     scientific={"normalization": ", ".join(COLOURS), "learning rate": f"the best one, and {HIGH}"},
     nuisance={
-        "learning rate": "tuned for each normalization on a grid from 0.1 or 0.3 to 10 or 100 by "
-        f"the mean validation loss over the training, on seed {SEED}"
+        "learning rate": f"tuned for each normalization on a grid from 0.1 or 0.3 to 10 or 100 {BY}"
     },
     fixed={
-        "data": "scikit-learn's digits: 1200 to train, 200 to validate, 397 to test",
+        "data": configs.DIGITS,
         "network": "64-100x3-10 with sigmoids, Xavier's weights",
         "optimizer": "SGD",
         "batch": "60",

@@ -23,7 +23,7 @@ from experiments.study import (
     Study,
     Table,
     Verdict,
-    judge,
+    judge_all,
 )
 from experiments.trial import Result, Trial
 
@@ -138,7 +138,7 @@ def _verdicts(results: Sequence[Result], options: Options) -> list[Verdict]:
         bool(lower) and max(lower + same) <= LEARNED and _factor(lower, same) <= 2,
         bool(higher) and max(higher) <= LEARNED,
     )
-    figures_ = (
+    measured = (
         f"first step without a finite loss: {', '.join(map(str, gone))}; loss at the end: "
         f"{NORM.name} {np.mean(same):.3f}, {VALUE.name} {np.mean(late[VALUE.name]):.3f}",
         f"turned by norm: at most {max(straight):.0e} degrees; by value: {np.mean(turned):.0f} "
@@ -149,10 +149,7 @@ def _verdicts(results: Sequence[Result], options: Options) -> list[Verdict]:
         if higher
         else "not run",
     )
-    return [
-        judge(prediction, holds, text, options, short=prediction is TURNS)
-        for prediction, holds, text in zip(PREDICTIONS, held, figures_, strict=True)
-    ]
+    return judge_all(PREDICTIONS, held, measured, options, short=(TURNS,))
 
 
 def first_not_finite(result: Result) -> int | None:

@@ -26,7 +26,7 @@ from experiments.study import (
     Study,
     Table,
     Verdict,
-    judge,
+    judge_all,
 )
 from experiments.trial import Array, Result, Trial
 from experiments.tuning import BY, WIDENED, at_an_end, best_rates, tune
@@ -201,10 +201,7 @@ def _verdicts(final: Sequence[Result], options: Options) -> list[Verdict]:
         _leads(still),
         _leads(moved),
     )
-    return [
-        judge(prediction, held, said, options, short=prediction in SHORT)
-        for prediction, held, said in zip(PREDICTIONS, holds, measured, strict=True)
-    ]
+    return judge_all(PREDICTIONS, holds, measured, options, short=SHORT)
 
 
 def _leads(leads: Mapping[Arm, Array]) -> str:

@@ -23,10 +23,10 @@ from experiments.study import (
     Study,
     Table,
     Verdict,
-    judge,
+    judge_all,
 )
 from experiments.trial import Result, Trial
-from experiments.tuning import SEED, best_rates, tune
+from experiments.tuning import BY, best_rates, tune
 
 RATES = (0.001, 0.003, 0.01)
 CHANCE = float(np.log(10))
@@ -69,6 +69,7 @@ NEVER = Prediction(
     "(chance is 2.303) under any seed",
 )
 
+PREDICTIONS = (KEPT, TRAINS, NEVER)
 SHORT = (KEPT, NEVER)
 """Those that the short form decides too."""
 
@@ -160,10 +161,7 @@ def _verdicts(first: Sequence[Result], final: Sequence[Result], options: Options
         + ", ".join(f"{arm} {np.mean(ends[arm]):.2f}" for arm in ("Xavier", "Kaiming")),
         f"training loss at the end: zeros {np.mean(ends['zeros']):.3f}",
     )
-    return [
-        judge(prediction, held, figures, options, short=prediction in SHORT)
-        for prediction, held, figures in zip((KEPT, TRAINS, NEVER), holds, measured, strict=True)
-    ]
+    return judge_all(PREDICTIONS, holds, measured, options, short=SHORT)
 
 
 def _trained(final: Sequence[Result], best: dict[str, float]) -> Table:
@@ -276,14 +274,11 @@ def _figures(first: Sequence[Result], final: Sequence[Result]) -> list[Figure]:
 STUDY = Study(
     name="initialization",
     question=(__doc__ or "").partition("\n")[0],
-    predictions=(KEPT, TRAINS, NEVER),
+    predictions=PREDICTIONS,
     scientific={"initialization": "standard and Xavier (tanh); " + ", ".join(RULES) + " (ReLU)"},
-    nuisance={
-        "learning rate": f"tuned for each start on {RATES} by the mean validation loss over the "
-        f"training, on seed {SEED}"
-    },
+    nuisance={"learning rate": f"tuned for each start on {RATES} {BY}"},
     fixed={
-        "data": "scikit-learn's digits: 1200 to train, 200 to validate, 397 to test",
+        "data": configs.DIGITS,
         "networks": "64-500x5-10 with tanh; 64-64x30-10 with ReLU",
         "optimizer": "SGD, momentum 0.9",
         "batch": "256 for the first gradients, 64 for the trainings",

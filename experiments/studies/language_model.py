@@ -23,7 +23,7 @@ from experiments.study import (
     Prediction,
     Study,
     Verdict,
-    judge,
+    judge_all,
 )
 from experiments.trial import Result, Trial
 from experiments.tuning import BY, WIDENED, at_an_end, best_rates, tune
@@ -206,10 +206,7 @@ def _verdicts(start: Sequence[Result], final: Sequence[Result], options: Options
         f"last block over first: post-norm {np.mean(post_share):.2f}, pre-norm "
         f"{np.mean(pre_share):.2f}",
     )
-    return [
-        judge(prediction, held, figures, options, short=prediction in SHORT)
-        for prediction, held, figures in zip(STUDY.predictions, holds, measured, strict=True)
-    ]
+    return judge_all(STUDY.predictions, holds, measured, options, short=SHORT)
 
 
 def _explanation(final: Sequence[Result]) -> list[str]:

@@ -246,8 +246,7 @@ STUDY = Study(
         "last rate is best is widened"
     },
     fixed={
-        "data": "scikit-learn's digits: 1200 to train, 200 to validate, 397 to test; MNIST-5k: "
-        "3500, 500, 1000",
+        "data": f"{configs.DIGITS}; MNIST-5k: 3500, 500, 1000",
         "network": "64-64-10 with ReLU; 784-64-10 for MNIST-5k",
         "batch": "64",
         "length": "30 epochs, 570 steps; evaluated every 5 steps, while tuning every 10",

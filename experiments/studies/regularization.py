@@ -36,7 +36,7 @@ from experiments.study import (
     Prediction,
     Study,
     Verdict,
-    judge,
+    judge_all,
 )
 from experiments.trial import Array, Result, Trial
 from experiments.tuning import SEED
@@ -196,10 +196,7 @@ def _verdicts(final: Sequence[Result], options: Options) -> list[Verdict]:
         f"{said[STOPPING]}; found at step {np.mean(steps):.0f} of {full:.0f}",
         f"test loss with weight decay less that with dropout: {plus_minus(ahead, '.2f')}",
     )
-    return [
-        judge(prediction, held, figures, options, short=prediction in SHORT)
-        for prediction, held, figures in zip(PREDICTIONS, holds, measured, strict=True)
-    ]
+    return judge_all(PREDICTIONS, holds, measured, options, short=SHORT)
 
 
 STUDY = Study(

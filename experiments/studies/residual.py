@@ -30,7 +30,7 @@ from experiments.study import (
     Study,
     Table,
     Verdict,
-    judge,
+    judge_all,
 )
 from experiments.trial import Result, Trial
 from experiments.tuning import SEED, WIDENED, at_an_end, best_rates, tune
@@ -206,10 +206,7 @@ def _verdicts(final: Sequence[Result], options: Options) -> list[Verdict]:
         f"gradient at layer 1 over the last: plain 56 {np.mean(growth['plain 56']):.1e} at first"
         + ("" if options.fast else f", {np.mean(late['plain 56']):.1f} at step {LATE}"),
     )
-    return [
-        judge(prediction, bool(held), figures, options, short=prediction in SHORT)
-        for prediction, held, figures in zip(PREDICTIONS, holds, measured, strict=True)
-    ]
+    return judge_all(PREDICTIONS, [bool(held) for held in holds], measured, options, short=SHORT)
 
 
 def _errors(errors: dict[str, np.ndarray], *names: str) -> str:
@@ -271,7 +268,7 @@ STUDY = Study(
         f"training, on seed {SEED}; {WIDENED}"
     },
     fixed={
-        "data": "scikit-learn's digits: 1200 to train, 200 to validate, 397 to test",
+        "data": configs.DIGITS,
         "network": f"{WIDTH} units a layer, BatchNorm, ReLU, Kaiming's weights",
         "optimizer": "SGD, momentum 0.9",
         "batch": str(BATCH),
