@@ -17,11 +17,18 @@ class Checkpoint(pl.callbacks.Checkpoint):
     It is saved after a batch; where that batch is followed by a validation, after the validation,
     because a training that is resumed between the two would leave the validation out.
 
+    Two moments are let pass, because Lightning does not go on from them as if nothing had happened:
+
+    - the end of the training: what is resumed there is skipped, and with it the audit and all that
+      is measured in ``on_train_end``;
+    - the end of an epoch where ``max_steps`` is given: the first batch of the next epoch would be
+      taken for one more of the last, and the epoch after it begin too early.
+
     When a training is resumed, TensorBoard is told to forget what was logged after the checkpoint.
 
     Args:
         path: Where to save; a file there is replaced.
-        every_seconds: From one save to the next; 0 saves after every batch.
+        every_seconds: From one save to the next; 0 saves whenever it can.
     """
 
     def __init__(self, path: Path, every_seconds: float) -> None:
@@ -64,9 +71,17 @@ class Checkpoint(pl.callbacks.Checkpoint):
             self._save(trainer)
 
     def _save(self, trainer: pl.Trainer) -> None:
+        if _lost_on(trainer):
+            return
         with replacing(self.path) as part:
             trainer.save_checkpoint(part)
         self._saved, self._due = time.monotonic(), False
+
+
+def _lost_on(trainer: pl.Trainer) -> bool:
+    """Whether this is a moment from which Lightning would go on otherwise."""
+    over = trainer.global_step >= trainer.estimated_stepping_batches
+    return over or (trainer.max_steps >= 0 and trainer.is_last_batch)
 
 
 def _validates_next(trainer: pl.Trainer) -> bool:

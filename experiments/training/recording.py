@@ -99,7 +99,7 @@ class Record(Trajectory):
         self._since = time.perf_counter()
         if trainer.sanity_checking:
             return
-        self.curves["val/step"].append(trainer.global_step)
+        self.curves["val/step"].append(float(trainer.global_step))
         self.curves["clock/val"].append(self._seconds)
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val/"):
