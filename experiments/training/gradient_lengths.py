@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from experiments.training.recording import Curves
+from experiments.training.recording import Curves, stacked
 
 
 class GradientLengths(Curves):
@@ -35,11 +35,11 @@ class GradientLengths(Curves):
 
     def curves(self) -> dict[str, list[float]]:
         """All of it, on the host."""
-        return {name: torch.stack(numbers).tolist() for name, numbers in self._kept.items()}
+        return {name: stacked(numbers).tolist() for name, numbers in self._kept.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has been kept so far."""
-        return {name: torch.stack(numbers).cpu() for name, numbers in self._kept.items()}
+        return {name: stacked(numbers) for name, numbers in self._kept.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""

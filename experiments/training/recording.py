@@ -68,6 +68,8 @@ class Record(Trajectory):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Keep where the step starts from, and how long the gradient is."""
+        if self._before:  # L-BFGS comes by at every point that it tries in a step
+            return
         parameters = list(pl_module.parameters())
         self._gradient = _length(p.grad for p in parameters if p.grad is not None)
         self._before = [p.detach().clone() for p in parameters]
@@ -112,8 +114,8 @@ class Record(Trajectory):
             audit = getattr(pl_module, "audit", None)
             self.all_by_hand = audit is not None and bool(audit.all_by_hand)
         self.curves["train/loss"] = self.losses
-        self.curves["step/ratio"] = torch.stack(self._ratios).double().tolist()
-        self.curves["step/gradient"] = torch.stack(self._lengths).double().tolist()
+        self.curves["step/ratio"] = stacked(self._ratios).tolist()
+        self.curves["step/gradient"] = stacked(self._lengths).tolist()
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             if isinstance(callback, InStep):
                 self._compare(callback)
@@ -159,8 +161,8 @@ class Record(Trajectory):
         return {
             **super().state_dict(),
             "curves": kept,
-            "ratios": _stacked(self._ratios),
-            "lengths": _stacked(self._lengths),
+            "ratios": stacked(self._ratios),
+            "lengths": stacked(self._lengths),
             "seconds": self._seconds,
         }
 
@@ -173,9 +175,15 @@ class Record(Trajectory):
         self._seconds = state_dict["seconds"]
 
 
-def _stacked(numbers: list[Tensor]) -> Tensor:
-    """As one float64 tensor on the CPU, (len(numbers),)."""
-    return torch.stack(numbers).double().cpu() if numbers else torch.empty(0, dtype=torch.float64)
+def stacked(numbers: list[Tensor]) -> Tensor:
+    """As one float64 tensor on the CPU, (len(numbers), ...).
+
+    In a trial that was resumed the first of them come from a checkpoint, and lie on the CPU, the
+    others where it trains.
+    """
+    if not numbers:
+        return torch.empty(0, dtype=torch.float64)
+    return torch.stack([number.double().cpu() for number in numbers])
 
 
 def _length(tensors: Iterable[Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from experiments.training.recording import Curves
+from experiments.training.recording import Curves, stacked
 
 
 class TrainingError(Curves):
@@ -46,15 +46,15 @@ class TrainingError(Curves):
 
     def curves(self) -> dict[str, list[float]]:
         """The error of each batch."""
-        return {"train/error": torch.stack(self._errors).tolist()}
+        return {"train/error": stacked(self._errors).tolist()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has been kept so far."""
-        return {"errors": torch.stack(self._errors).cpu()} if self._errors else {}
+        return {"errors": stacked(self._errors)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self._errors = list(state_dict["errors"].unbind()) if state_dict else []
+        self._errors = list(state_dict["errors"].unbind())
 
     def _look(self, logits: Tensor) -> None:
         self._logits = logits.detach()

@@ -1,6 +1,7 @@
 """The convex problem: the steps are the published ones, by hand as by autograd."""
 
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from experiments.training.evaluations import Evaluations
+from experiments.training.recording import Record
 from experiments.training.reddi import Costs, Online, Point
 from lightning_modules.callbacks import InStep, Trajectory
 
@@ -73,6 +75,28 @@ def test_every_gradient_of_lbfgs_is_counted() -> None:
     play(partial(torch.optim.LBFGS, max_iter=3, max_eval=9), 2, counted, backprop="manual")
     found = counted.curves()["evaluations"]
     assert len(found) == 6 and found[-1] > 6
+
+
+class Places(pl.Callback):
+    """Where each step starts."""
+
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: Any, *_: Any) -> None:
+        (x,) = module.parameters()
+        self.seen.append(float(x))
+
+
+def test_a_step_of_lbfgs_starts_where_the_last_one_ended() -> None:
+    record, places = Record(), Places()
+    lbfgs = partial(torch.optim.LBFGS, lr=0.01, max_iter=3)
+    play(lbfgs, 2, record, places, backprop="manual")
+    x = [*places.seen, *record.weights["network.0.weight"].flatten().tolist()]
+    ratios, gradients = (record.curves[f"step/{name}"] for name in ("ratio", "gradient"))
+    steps = [ratio * gradient for ratio, gradient in zip(ratios, gradients, strict=True)]
+    assert steps == pytest.approx([abs(b - a) for a, b in pairwise(x)], rel=1e-9)
+    assert gradients == [3, 1, 1, 3, 1, 1] and min(steps) > 0
 
 
 def test_a_game_of_no_steps_is_refused() -> None:
