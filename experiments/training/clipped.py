@@ -6,14 +6,14 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from experiments.training.recording import Curves
+from experiments.training.recording import Curves, stacked
 
 
 class Clipped(Curves):
     """Keeps, at every step, the gradient's length before and after clipping, and the angle between.
 
     The curves are ``clip/before``, ``clip/after`` (Euclidean lengths of all parameters' gradients
-    taken as one vector) and ``clip/angle`` (degrees); NaN where a gradient is not finite.
+    taken as one vector) and ``clip/angle`` (degrees); NaN where a gradient is zero or not finite.
     """
 
     def __init__(self) -> None:
@@ -31,17 +31,20 @@ class Clipped(Curves):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any
     ) -> None:
         """Compare it with what the optimizer used, which is still in place."""
+        if not len(self._before):  # the gradients of several batches are accumulated
+            return
         before, after = self._before, _gradient(pl_module)
+        self._before = torch.zeros(0)
         self._rows.append(torch.stack([before.norm(), after.norm(), angle(before, after)]))
 
     def curves(self) -> dict[str, list[float]]:
         """All of it, on the host."""
-        columns = torch.stack(self._rows).T.tolist()
+        columns = stacked(self._rows).reshape(-1, 3).T.tolist()
         return dict(zip(("clip/before", "clip/after", "clip/angle"), columns, strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what has been kept so far."""
-        return {"rows": torch.stack(self._rows).cpu()} if self._rows else {}
+        return {"rows": stacked(self._rows)} if self._rows else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint."""

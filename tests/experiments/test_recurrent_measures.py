@@ -4,12 +4,15 @@ from functools import partial
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from torch.optim import SGD
 
 from experiments.training.clipped import Clipped, angle
 from experiments.training.forecast import autoregression, best_order
 from experiments.training.through_time import ThroughTime, through_states, truncated
 from lightning_modules import SequenceRegressor
+from lightning_modules.data import Adding
 from lightning_modules.networks import Recurrent
 
 
@@ -19,6 +22,30 @@ def test_angles_however_small(degrees: float) -> None:
     one = torch.tensor([2.5, 0.0, 0.0]).double()
     assert float(angle(one, 0.1 * turned)) == pytest.approx(degrees, rel=1e-9)
     assert bool(angle(one, float("nan") * turned).isnan())
+
+
+@pytest.mark.filterwarnings("ignore")  # Lightning's advice on a fit of this size
+def test_clipping_is_measured_once_a_step() -> None:
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=2,
+        accumulate_grad_batches=2,
+        gradient_clip_val=0.5,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[clipped := Clipped()],
+    )
+    module = SequenceRegressor(lambda nn: Recurrent(nn, hidden=3), partial(SGD, lr=0.1))
+    trainer.fit(module, Adding(steps=4, batch_size=5, train=20, validation=1, test=1))
+    found = clipped.curves()
+    assert [len(values) for values in found.values()] == [2, 2, 2]
+    expected = [min(length, 0.5) for length in found["clip/before"]]
+    assert found["clip/after"] == pytest.approx(expected, rel=1e-4)
+    assert max(found["clip/angle"]) < 0.01
+    assert Clipped().curves() == {"clip/before": [], "clip/after": [], "clip/angle": []}
 
 
 def module(kind: str, backprop: str = "manual", **options: object) -> SequenceRegressor:
