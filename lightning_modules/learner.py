@@ -118,10 +118,15 @@ class Learner(pl.LightningModule):
         random_state = torch.get_rng_state()  # building draws weights, which are not used
         twin.build(manual_bp.nn if twin.backprop == "manual" else torch.nn)
         torch.set_rng_state(random_state)
+        twin.to(next(self.parameters()))  # or float64 weights would be rounded on their way
         twin.load_state_dict(self.state_dict())
         if twin.backprop == "autograd":
             twin.optimizer = partial(_torchs_own, self.optimizer)
         return twin
+
+    def differentiation(self) -> AbstractContextManager[Any]:
+        """Return what a forward pass runs under, for the backward graph that is trained by."""
+        return nullcontext() if self.backprop == "autograd" else manual_bp.by_hand()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the network's output for the inputs x."""
@@ -129,7 +134,7 @@ class Learner(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Return the loss of a batch."""
-        with self._differentiation():
+        with self.differentiation():
             loss, output = self.loss_and_output(batch)
         if self.audit is None:
             self.audit = manual_bp.audit(loss)
@@ -199,9 +204,6 @@ class Learner(pl.LightningModule):
             # Lightning converts the module after it has loaded the weights: float64 would have
             # gone through float32 on its way.
             trainer.precision_plugin.convert_module(self)
-
-    def _differentiation(self) -> AbstractContextManager[Any]:
-        return nullcontext() if self.backprop == "autograd" else manual_bp.by_hand()
 
     def _evaluate(self, batch: Any, part: str) -> Mapping[str, Tensor]:
         loss, output = self.loss_and_output(batch)

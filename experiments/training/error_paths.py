@@ -1,16 +1,15 @@
 """The way of one image's error through a network, before it is trained."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-import manual_bp
 import manual_bp.nn
 from experiments.training.recording import Curves
+from lightning_modules.callbacks.random_state import random_state, set_random_state
 from lightning_modules.learner import Learner
 from lightning_modules.networks import ConvNet
 
@@ -51,19 +50,17 @@ class ErrorPaths(Curves):
         if self._kept or trainer.global_step:
             return
         assert isinstance(pl_module, Learner)
-        by_hand = pl_module.backprop != "autograd"
-        context: Callable[[], AbstractContextManager[Any]] = (
-            manual_bp.by_hand if by_hand else nullcontext
-        )
         network = pl_module.network
+        nn = torch.nn if pl_module.backprop == "autograd" else manual_bp.nn
         x, y = batch
-        with torch.enable_grad(), context():
+        before = random_state(pl_module.device)
+        with torch.enable_grad(), pl_module.differentiation():
             self._reach(pl_module, x, y)
             if isinstance(network, ConvNet) and network.shared:
-                nn = manual_bp.nn if by_hand else torch.nn
                 self._follow(pl_module, network, x[:1], y[:1])
                 self._spread(network, x[:1])
                 self._share(pl_module, network, network.unshared(nn), x[:1], y[:1])
+        set_random_state(pl_module.device, before)
 
     def curves(self) -> dict[str, list[float]]:
         """All of it, on the host."""

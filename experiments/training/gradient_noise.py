@@ -31,12 +31,13 @@ class GradientNoise(Curves):
         draws: How many random batches of each, at least; as many whole epochs as that takes.
 
     Raises:
-        ValueError: A size or the number of draws is not positive.
+        ValueError: A size or the number of draws is not positive; or, when the training starts, a
+            size is larger than the training part.
     """
 
     def __init__(self, sizes: Sequence[int], draws: int = 50) -> None:
         super().__init__()
-        if min(*sizes, draws) < 1:
+        if min((*sizes, draws)) < 1:
             raise ValueError(f"sizes and draws must be positive, got {list(sizes)} and {draws}")
         self.sizes = tuple(sizes)
         self.draws = draws
@@ -68,6 +69,8 @@ class GradientNoise(Curves):
     def _measure(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Learner), f"GradientNoise needs a Learner, got {module!r}"
         x, y = whole.training_part(trainer, module)
+        if max(self.sizes, default=0) > len(y):
+            raise ValueError(f"sizes must be at most {len(y)}, all samples, got {self.sizes}")
         full = whole.gradient(module, (x, y))
         draw = torch.Generator().manual_seed(trainer.global_step)
         for size in self.sizes:

@@ -89,7 +89,7 @@ class Sharpness(Curves):
         super().__init__()
         if every_n_steps < 0:
             raise ValueError(f"every_n_steps must be 0 or positive, got {every_n_steps}")
-        if tolerance <= 0:
+        if not tolerance > 0:
             raise ValueError(f"tolerance must be positive, got {tolerance}")
         self.every_n_steps = every_n_steps
         self.tolerance = tolerance
@@ -109,9 +109,9 @@ class Sharpness(Curves):
         """Measure at the end, and compare with autograd there."""
         product = self._measure(trainer, pl_module)
         assert isinstance(pl_module, Learner) and self._vector is not None
-        twin = pl_module.counterpart().to(self._vector)
-        twin.load_state_dict(pl_module.state_dict())  # which it got before it had this precision
-        other = whole.hessian_products(twin, whole.training_part(trainer, pl_module))
+        other = whole.hessian_products(
+            pl_module.counterpart(), whole.training_part(trainer, pl_module)
+        )
         ours, theirs = product(self._vector), other(self._vector)
         self._error = float((ours - theirs).norm() / theirs.norm())
 
@@ -154,5 +154,5 @@ class Sharpness(Curves):
         like = next(module.parameters())
         if self._vector is not None:
             return self._vector.to(like)
-        count = sum(p.numel() for p in module.parameters())
+        count = sum(p.numel() for p in whole.trained(module))
         return torch.randn(count, generator=torch.Generator().manual_seed(0)).to(like)

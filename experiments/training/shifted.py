@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from experiments.training import whole
 from experiments.training.recording import Curves
 from lightning_modules.data import InMemory
 from lightning_modules.learner import Learner
@@ -36,8 +37,7 @@ class Shifted(Curves):
         """Test."""
         data = trainer.datamodule  # type: ignore[attr-defined]
         assert isinstance(data, InMemory) and isinstance(pl_module, Learner)
-        x, y = data.parts.test
-        x, y = x.to(next(pl_module.parameters())), y.to(pl_module.device)
+        x, y = whole.placed(data.parts.test, pl_module)
         training = pl_module.training
         pl_module.eval()
         with torch.no_grad():

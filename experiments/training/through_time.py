@@ -1,14 +1,13 @@
 """What happens to a gradient on its way back through time, and what truncating it leaves."""
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-import manual_bp
+from experiments.training import whole
 from experiments.training.recording import Curves
 from lightning_modules.sequence_regressor import SequenceRegressor
 
@@ -76,7 +75,7 @@ class ThroughTime(Curves):
             [g @ full / (g.norm() * full.norm()) for g in found]
         )
         if module.backprop == "both":
-            twin = _twin(module)
+            twin: Any = module.counterpart()
             others = [truncated(twin, x, y, k) for k in self.lengths]
             self._kept[f"truncated/agreement/{when}"] = torch.stack(
                 [(g - h).norm() / h.norm() for g, h in zip(found, others, strict=True)]
@@ -86,7 +85,7 @@ class ThroughTime(Curves):
 def through_states(module: SequenceRegressor, x: Tensor, y: Tensor) -> Tensor:
     """The length of dL/dh_t over that of dL/dh_T, (T + 1,), for sequences x and targets y."""
     unrolled: Any = module.network.unrolled
-    with _differentiation(module):
+    with module.differentiation():
         answer, states = unrolled(x)
         loss = module.loss(answer, y)
     flat = [part for state in states for part in state]
@@ -98,19 +97,7 @@ def through_states(module: SequenceRegressor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def truncated(module: SequenceRegressor, x: Tensor, y: Tensor, steps: int | None) -> Tensor:
-    """The gradient of all parameters as one vector, truncated to so many steps; None for all."""
-    with _differentiation(module):
+    """The gradient of all parameters in one row, (P,), truncated to so many steps; None for all."""
+    with module.differentiation():
         loss = module.loss(module.network(x, steps), y)
-    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(module.parameters()))])
-
-
-def _differentiation(module: SequenceRegressor) -> AbstractContextManager[Any]:
-    return nullcontext() if module.backprop == "autograd" else manual_bp.by_hand()
-
-
-def _twin(module: SequenceRegressor) -> SequenceRegressor:
-    """The same by autograd, with the same weights in the same precision."""
-    twin = module.counterpart().to(next(module.parameters()))
-    twin.load_state_dict(module.state_dict())
-    assert isinstance(twin, SequenceRegressor)
-    return twin
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, whole.trained(module))])

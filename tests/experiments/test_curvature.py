@@ -107,6 +107,50 @@ def test_the_sharpness_of_a_linear_model_is_that_of_its_inputs() -> None:
     assert curves["sharpness/error"][0] < 1e-12
 
 
+@pytest.mark.parametrize("backprop", ["manual", "autograd"])
+def test_frozen_parameters_have_no_part_in_it(backprop: str) -> None:
+    module = learner(Classifier, backprop, (5,))
+    x, y = FullBatch(20).parts.train
+    batch = x.double(), y
+    full, rows = whole.gradient(module, batch), whole.hessian_products(module, batch)
+    frozen, *_ = module.parameters()  # the first of the gradient, too
+    v = torch.randn(len(full), dtype=torch.float64)
+    v[: frozen.numel()] = 0
+    expected = full[frozen.numel() :], rows(v)[frozen.numel() :]
+    frozen.requires_grad_(False)
+    found = (
+        whole.gradient(module, batch),
+        whole.hessian_products(module, batch)(v[len(v) - len(expected[0]) :]),
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-15)
+
+
+class Linear(Learner):
+    """Its loss is linear in the weights."""
+
+    def loss_and_output(self, batch: Any) -> tuple[Tensor, Tensor]:
+        output = self(batch[0])
+        return output.mean(), output
+
+
+@pytest.mark.parametrize("backprop", ["manual", "autograd"])
+def test_a_linear_loss_is_flat(backprop: str) -> None:
+    module = learner(Linear, backprop, ())
+    product = whole.hessian_products(module, whole.placed(FullBatch(20).parts.train, module))
+    assert largest_eigenvalue(product, torch.ones(650).double())[0] == 0
+
+
+def test_the_other_kind_has_the_same_weights_to_the_last_bit() -> None:
+    module = learner(Classifier, "manual", (4,))
+    weights = dict(module.counterpart().named_parameters())
+    torch.testing.assert_close(weights, dict(module.named_parameters()), rtol=0, atol=0)
+
+
+def test_a_batch_larger_than_all_samples_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"sizes must be at most 30, all samples, got \(60,\)"):
+        fit(learner(Classifier, "manual", ()), FullBatch(30), GradientNoise([60]))
+
+
 def test_sharpness_goes_on_from_its_state() -> None:
     watch = Sharpness(1)
     fit(learner(Classifier, "manual", (4,)), FullBatch(50), watch)

@@ -81,7 +81,7 @@ def test_images_are_moved_and_what_comes_in_is_empty() -> None:
 def test_moved_images_are_classified_after_the_training() -> None:
     data, shifted = Digits(image=True), Shifted(pixels=2)
     module = classifier(MLP)
-    trainer: Any = SimpleNamespace(datamodule=data)
+    trainer: Any = SimpleNamespace(datamodule=data, sanity_checking=False)
     shifted.on_train_end(trainer, module)
     x, y = data.parts.test
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_moved_images_are_classified_after_the_training() -> None:
 def test_seen_and_unseen_images_are_told_apart() -> None:
     data, watch = NoisyDigits(samples=50, wrong=0.4), Generalization()
     module = classifier(partial(MLP, dropout=0.5)).eval()
-    trainer: Any = SimpleNamespace(datamodule=data)
+    trainer: Any = SimpleNamespace(datamodule=data, sanity_checking=False)
     watch.on_validation_end(trainer, module)
     found = {name: value for name, (value,) in watch.curves().items()}
     with torch.no_grad():
