@@ -24,6 +24,7 @@ from experiments.training.checkpoint import Checkpoint
 from experiments.training.errors import cause
 from experiments.training.recording import Record
 from experiments.trial import Outcome, plain
+from lightning_modules.data import InMemory
 
 _THEIRS = r"(pytorch_lightning|lightning_utilities|lightning_fabric|jsonargparse)(\.|$)"
 
@@ -56,6 +57,15 @@ class FitCLI(LightningCLI):
             super().instantiate_classes()
         except Exception as error:  # whatever a constructor says about its arguments
             raise Refusal(f"fit: {cause(str(error) or type(error).__name__)}") from error
+
+    def before_fit(self) -> None:
+        """Load data that are held in memory: a missing file or package shows here, not later."""
+        if not isinstance(self.datamodule, InMemory):
+            return
+        try:
+            self.datamodule.setup()
+        except (ValueError, OSError, ModuleNotFoundError) as error:
+            raise Refusal(f"fit: {cause(str(error))}") from error
 
     def after_fit(self) -> None:
         """Test what was trained."""

@@ -60,8 +60,9 @@ class Characters(InMemory):
         file: A text in UTF-8 to read instead of pydoc's.
 
     Raises:
-        ValueError: An argument is out of range, or a part is shorter than a window.
-        FileNotFoundError: There is no such file.
+        ValueError: An argument is out of range, a part is shorter than a window, or the file is not
+            in UTF-8.
+        OSError: The file is not there, or cannot be read.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Characters(InMemory):
         context: int = 32,
         seed: int = 0,
         characters: int | None = None,
-        file: Path | None = None,
+        file: Path | str | None = None,
     ) -> None:
         super().__init__(batch_size, seed)
         for name, value in (("context", context), ("characters", characters)):
@@ -85,8 +86,7 @@ class Characters(InMemory):
     @property
     def text(self) -> str:
         """The text, as far as it is used."""
-        text = pydoc_text() if self.file is None else self.file.read_text(encoding="utf-8")
-        return text[: self.characters]
+        return self._whole()[: self.characters]
 
     def described(self) -> dict[str, list[float]]:
         """Which text it is.
@@ -95,10 +95,11 @@ class Characters(InMemory):
             ``text/characters`` and ``text/symbols`` (how many, and how many different ones) and
             ``text/digest`` (the bytes of its SHA-256), as lists of numbers.
         """
-        digest = hashlib.sha256(self.text.encode()).digest()
+        text = self.text
+        digest = hashlib.sha256(text.encode()).digest()
         return {
-            "text/characters": [float(len(self.text))],
-            "text/symbols": [float(len(set(self.text)))],
+            "text/characters": [float(len(text))],
+            "text/symbols": [float(len(set(text)))],
             "text/digest": list(map(float, digest)),
         }
 
@@ -119,6 +120,14 @@ class Characters(InMemory):
                 f"{shortest} characters, got {self.context}"
             )
         return Parts(*(self._windows(part) for part in parts))
+
+    def _whole(self) -> str:
+        if self.file is None:
+            return pydoc_text()
+        try:
+            return Path(self.file).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"file must be a text in UTF-8, got {self.file}: {error}") from error
 
     def _windows(self, tokens: torch.Tensor) -> Split:
         count = (len(tokens) - 1) // self.context

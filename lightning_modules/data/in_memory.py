@@ -15,7 +15,8 @@ class Split(NamedTuple):
     """Inputs and targets of one part of a data set.
 
     Attributes:
-        x: float32, (N, ...); the trainer casts each batch to its precision.
+        x: float32, (N, ...), which the trainer casts to its precision batch by batch; or int64,
+            such as tokens, which it leaves as they are.
         y: int64 class indices, (N,); or what else is to be predicted, such as numbers, (N, ...).
     """
 

@@ -40,7 +40,8 @@ def misspell_data(found: dict[str, Any]) -> None:
     found["data"]["class_path"] = "lightning_modules.data.Digitz"
 
 
-REFUSED = {
+CHARACTERS = "lightning_modules.data.Characters"
+REFUSED: dict[str, tuple[Callable[[dict[str, Any]], None], list[str], str]] = {
     "abbreviated": (as_it_is, ["--trainer.max_epoch", "3"], "did you mean '--trainer.max_epochs'?"),
     "not a number": (as_it_is, ["--trainer.max_epochs", "x"], "is 'x'; expected int"),
     "choice": (model(backprop="hand"), [], "model.backprop is 'hand'; expected 'manual' or"),
@@ -54,6 +55,16 @@ REFUSED = {
         model(network=configs.item("lightning_modules.networks.MLP", activation="RELU")),
         [],
         "did you mean 'ReLU'?",
+    ),
+    "file": (
+        lambda found: found.update(data=configs.item(CHARACTERS, file="/no/such/text")),
+        [],
+        "No such file or directory: '/no/such/text'",
+    ),
+    "short text": (
+        lambda found: found.update(data=configs.item(CHARACTERS, characters=90, context=9)),
+        [],
+        "context must be shorter than each part",
     ),
     "rate": (model(optimizer=configs.optimizer("SGD", "manual", lr="fast")), [], "lr is 'fast'"),
 }

@@ -65,6 +65,14 @@ def test_windows_that_cannot_be_are_refused(arguments: dict[str, int], message: 
         Characters(**arguments).setup()  # type: ignore[arg-type]
 
 
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes("é".encode("latin-1") * 999)
+    with pytest.raises(ValueError, match=r"file must be a text in UTF-8, got .*latin: .* 0xe9"):
+        Characters(file=tmp_path / "latin").setup()
+    with pytest.raises(FileNotFoundError):
+        Characters(file=str(tmp_path / "none")).setup()
+
+
 @pytest.mark.parametrize("norm", ["pre", "post"])
 def test_it_trains_by_hand_in_step_with_autograd(trainer: MakeTrainer, norm: str) -> None:
     module = LanguageModel(
