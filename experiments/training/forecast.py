@@ -1,6 +1,6 @@
 """A forecast, and the two that it must beat: that nothing changes, and a linear autoregression."""
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytorch_lightning as pl
@@ -31,8 +31,11 @@ class Forecast(Curves):
         """Forecast with the last weights."""
         parts = trainer.datamodule.parts  # type: ignore[attr-defined]
         like = next(pl_module.parameters())
+        training = pl_module.training
+        pl_module.eval()
         with torch.no_grad():
             network = pl_module(parts.test.x.to(like))
+        pl_module.train(training)
         train, validation, test = (
             (x[..., 0].double().numpy(), y[:, 0].double().numpy()) for x, y in parts
         )
@@ -52,7 +55,7 @@ class Forecast(Curves):
         return self._kept
 
 
-def autoregression(x: Array, y: Array, order: int) -> Any:
+def autoregression(x: Array, y: Array, order: int) -> Callable[[Array], Array]:
     """Fit ``y = a + sum_l b_l x_(t-l)`` by least squares to windows x, (N, window), and y, (N,).
 
     Returns:
@@ -63,7 +66,12 @@ def autoregression(x: Array, y: Array, order: int) -> Any:
         return np.column_stack([np.ones(len(windows)), windows[:, -order:]])
 
     weights, *_ = np.linalg.lstsq(lags(x), y, rcond=None)
-    return lambda windows: lags(windows) @ weights
+
+    def forecast(windows: Array) -> Array:
+        found: Array = lags(windows) @ weights
+        return found
+
+    return forecast
 
 
 def best_order(train: tuple[Array, Array], validation: tuple[Array, Array]) -> int:

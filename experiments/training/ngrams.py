@@ -89,11 +89,16 @@ class Ngrams(Curves):
     ``text/digest`` (the bytes of its SHA-256).
 
     Args:
-        longest: The longest context.
+        longest: The longest context, up to 8 characters: nine of them still fit into an int64.
+
+    Raises:
+        ValueError: longest does not lie in 0..8.
     """
 
     def __init__(self, longest: int = 5) -> None:
         super().__init__()
+        if not 0 <= longest <= 8:
+            raise ValueError(f"longest must lie in 0..8, got {longest}")
         self.longest = longest
         self._found: dict[str, list[float]] = {}
 

@@ -8,7 +8,7 @@ import pytorch_lightning as pl
 Shape = Literal["constant", "step", "cosine", "1/sqrt"]
 
 
-def factor(shape: Shape, step: int, steps: int, warmup: int = 0) -> float:
+def factor(shape: Shape, step: int, steps: float, warmup: int = 0) -> float:
     """What a schedule multiplies the rate by.
 
     Args:
@@ -21,7 +21,7 @@ def factor(shape: Shape, step: int, steps: int, warmup: int = 0) -> float:
             - "1/sqrt": ``1 / sqrt(1 + 30 s)``, the decay under which the average of convex
               stochastic gradient descent converges (Nemirovski et al. 2009, section 2.2).
         step: The number of the step, from 0.
-        steps: How many there are in all.
+        steps: How many there are in all; infinite for a training without an end.
         warmup: The first so many steps also grow in proportion: 1/n, 2/n, ... 1.
 
     Returns:
@@ -62,7 +62,7 @@ class Schedule(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Set the rate of this step."""
-        steps = int(trainer.estimated_stepping_batches)
+        steps = trainer.estimated_stepping_batches
         scale = factor(self.shape, trainer.global_step, steps, self.warmup)
         for optimizer in trainer.optimizers:
             for group in optimizer.param_groups:

@@ -30,12 +30,14 @@ def write(
         device: Where the network is.
 
     Returns:
-        The prompt and what was written.
+        The prompt and what was written, which ends early where the prediction is not finite.
     """
     tokens = encode(prompt)
     draws = torch.Generator().manual_seed(seed)
     for _ in range(length):
         logits = network(tokens[None, -context:].to(device))[0, -1].cpu()
+        if not logits.isfinite().all():
+            break
         drawn = torch.multinomial(logits.softmax(0), 1, generator=draws)
         tokens = torch.cat([tokens, drawn])
     return decode(tokens)
@@ -51,10 +53,17 @@ class Written(Curves):
     Args:
         prompt: What the text begins with.
         length: Characters to write.
+
+    Raises:
+        ValueError: The prompt is empty, or the length negative.
     """
 
     def __init__(self, prompt: str = "The ", length: int = 160) -> None:
         super().__init__()
+        if not prompt or length < 0:
+            raise ValueError(
+                f"prompt must not be empty and length not negative, got {prompt!r} and {length}"
+            )
         self.prompt = prompt
         self.length = length
         self._found: dict[str, list[float]] = {}

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -6,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiments.training.ngrams import counted, cross_entropies, grams
-from experiments.training.written import losses, write
+from experiments.training.ngrams import Ngrams, counted, cross_entropies, grams
+from experiments.training.written import Written, losses, write
 from lightning_modules.data.characters import ALPHABET, encode
 
 
@@ -62,6 +63,28 @@ class Next(torch.nn.Module):
 
 def test_a_network_writes_what_it_predicts_within_its_context() -> None:
     assert write(Next(), "ab", 5, context=3, seed=0) == "abcdefg"
+
+
+def test_a_network_that_has_diverged_writes_nothing() -> None:
+    class Lost(Next):
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            return super().forward(tokens) * float("nan")
+
+    assert write(Lost(), "ab", 5, context=3, seed=0) == "ab"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Ngrams(9), r"longest must lie in 0\.\.8, got 9"),
+        (lambda: Ngrams(-1), r"longest must lie in 0\.\.8, got -1"),
+        (lambda: Written(""), "prompt must not be empty .* got '' and 160"),
+        (lambda: Written(length=-1), "length not negative, got 'The ' and -1"),
+    ],
+)
+def test_bad_arguments(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_losses_are_of_each_place() -> None:
