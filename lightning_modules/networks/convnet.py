@@ -1,5 +1,6 @@
 """A small convolutional network, and the same without shared weights."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
@@ -44,27 +45,28 @@ class LocallyConnected2d(torch.nn.Module):
         stride: int = 1,
         padding: int = 0,
     ) -> None:
-        self.size = tuple(_positions(n, kernel_size, stride, padding) for n in size)
-        if min(self.size) < 1:
+        positions = tuple(_positions(n, kernel_size, stride, padding) for n in size)
+        if min(positions) < 1:
             raise ValueError(
                 f"a filter of {kernel_size}x{kernel_size} does not fit into {size[0]}x{size[1]} "
                 f"with padding {padding}"
             )
         fan_in = in_channels * kernel_size**2
-        positions, bound = self.size[0] * self.size[1], fan_in**-0.5
+        count, bound = math.prod(positions), fan_in**-0.5
         super().__init__()
+        self.size = positions
         self.unfold = nn.Unfold(kernel_size, padding=padding, stride=stride)
         self.weight = torch.nn.Parameter(
-            torch.empty(positions, out_channels, fan_in).uniform_(-bound, bound)
+            torch.empty(count, out_channels, fan_in).uniform_(-bound, bound)
         )
-        self.bias = torch.nn.Parameter(torch.empty(positions, out_channels).uniform_(-bound, bound))
+        self.bias = torch.nn.Parameter(torch.empty(count, out_channels).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply each position's filters to its patch of x, (N, in_channels, H, W)."""
         # Contiguous, since the products of the positions are small, and a third faster so.
         patches = self.unfold(x).permute(2, 1, 0).contiguous()  # (P, fan_in, N)
         y = self.weight @ patches + self.bias.unsqueeze(2)  # (P, out_channels, N)
-        return y.permute(2, 1, 0).reshape(len(x), -1, *self.size)
+        return y.permute(2, 1, 0).reshape(len(x), self.bias.shape[1], *self.size)
 
 
 class ConvNet(torch.nn.Module):

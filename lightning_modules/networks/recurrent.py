@@ -89,8 +89,12 @@ class Recurrent(torch.nn.Module):
             truncate: The steps that a gradient goes back, at most; None for all.
 
         Raises:
-            ValueError: ``truncate`` is not positive.
+            ValueError: ``truncate`` is not positive, or x has another shape or no steps.
         """
+        if x.dim() != 3 or not x.shape[1]:
+            raise ValueError(
+                f"x must be sequences (N, T, in_features) of one step or more, got {tuple(x.shape)}"
+            )
         if truncate is not None and truncate < 1:
             raise ValueError(f"truncate must be positive, got {truncate}")
         steps = x.shape[1]

@@ -25,7 +25,8 @@ class ShiftingMLP(MLP):
         arguments: Those of :class:`MLP`; its layers ``norm1``, ``norm2`` ... are what is disturbed.
 
     Raises:
-        ValueError: ``shift`` is negative, ``scale`` is below 1, or MLP refuses its arguments.
+        ValueError: ``shift`` is negative, ``scale`` is below 1, there is no normalization to take
+            back, or MLP refuses its arguments.
     """
 
     def __init__(
@@ -36,6 +37,10 @@ class ShiftingMLP(MLP):
                 f"shift must not be negative and scale at least 1, got {shift} and {scale}"
             )
         super().__init__(nn, **arguments)
+        if not any(name.startswith("norm") for name, _ in self.named_children()):
+            raise ValueError(
+                "normalization must name a layer and hidden a width: nothing to disturb"
+            )
         self.shift, self.scale = shift, scale
 
     def forward(self, x: Tensor) -> Tensor:

@@ -53,6 +53,7 @@ def test_each_position_has_filters_of_its_own() -> None:
     assert y.shape == (4, 3, 3, 4)
     torch.nn.init.zeros_(layer.weight[5])  # row 1, column 1
     torch.nn.init.zeros_(layer.bias[5])
+    assert layer(x[:0]).shape == (0, 3, 3, 4)
     changed = (layer(x) != y).any(0).any(0)
     assert changed.nonzero().tolist() == [[1, 1]]
 

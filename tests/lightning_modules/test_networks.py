@@ -154,6 +154,7 @@ def test_he_initialization() -> None:
             r"one entry for each stage, got \(4,\)",
         ),
         (lambda nn: ResidualMLP(nn, width=0), "not negative, got 64, 0, 10 and 9"),
+        (lambda nn: ShiftingMLP(nn), "normalization must name a layer"),
         (lambda nn: ShiftingMLP(nn, shift=-1.0), "got -1.0 and 1.25"),
         (lambda nn: ShiftingMLP(nn, scale=0.5), "got 1.0 and 0.5"),
         (lambda nn: ResNet(nn, channels=(), blocks=()), "one entry for each stage"),

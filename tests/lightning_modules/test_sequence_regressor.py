@@ -195,6 +195,8 @@ def test_sunspots_without_their_package(monkeypatch: pytest.MonkeyPatch) -> None
         (lambda: network("GRU", radius=1.0), "radius .* got 1.0 for GRU"),
         (lambda: network("RNN", forget_bias=1.0), "forget_bias is the LSTM's, got 1.0 for RNN"),
         (lambda: network("RNN")(draw(1, 3, 2), 0), "truncate must be positive, got 0"),
+        (lambda: network("RNN")(draw(3, 2), 2), r"sequences .* got \(3, 2\)"),
+        (lambda: network("RNN")(draw(3, 0, 2)), r"one step or more, got \(3, 0, 2\)"),
         (
             lambda: SequenceRegressor(Recurrent, SGD, truncate=0),
             "truncate must be positive or None, got 0",
