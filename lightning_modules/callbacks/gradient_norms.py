@@ -89,6 +89,7 @@ def norms(tensors: list[Tensor]) -> list[float]:
     float64; only where they leave its range, as in exploding and vanishing gradients, they are
     summed again in float64.
     """
+    tensors = [torch.view_as_real(x) if x.is_complex() else x for x in tensors]
     squares = [_square(tensor) for tensor in tensors]
     there = [square for square in squares if isinstance(square, Tensor)]
     # One transfer from the device for all of them.

@@ -99,7 +99,8 @@ class InStep(pl.Callback):
         if self._saved:
             twin.load_state_dict(self._saved["twin"])
             self._optimizer.load_state_dict(self._saved["optimizer"])
-            self._losses = list(self._saved["losses"].unbind())
+            # A checkpoint is loaded to the CPU; what comes next lies where the module is.
+            self._losses = list(self._saved["losses"].to(pl_module.device).unbind())
             if self._saved["names"]:
                 self._begin(self._saved["names"])
                 assert self.comparison is not None

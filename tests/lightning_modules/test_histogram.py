@@ -106,6 +106,7 @@ def test_norms_of_several_dtypes_at_once_and_of_nothing() -> None:
     tensors = [torch.full((4,), 3.0, dtype=d) for d in (torch.float64, torch.float32, torch.half)]
     assert norms(tensors) == [6, 6, 6]
     assert norms([]) == []
+    assert norms([torch.tensor([3 + 4j]), torch.zeros(2, dtype=torch.complex64)]) == [5, 0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -45,10 +46,11 @@ class Plain(pl.LightningModule):
 
 
 class Drawing(Plain):
-    """A module that draws from Python's random numbers, too."""
+    """A module that draws from the random numbers of Python and of NumPy, too."""
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
-        return {"loss": random.uniform(0.5, 1.5) * super().training_step(batch, batch_idx)["loss"]}
+        factor = random.uniform(0.5, 1.5) * np.random.uniform(0.5, 1.5)
+        return {"loss": factor * super().training_step(batch, batch_idx)["loss"]}
 
 
 class Leaky(torch.autograd.Function):
@@ -123,7 +125,7 @@ def test_an_optimizer_that_evaluates_several_times_a_step(
     assert 0 < found.comparison.same_weights < 1e-13
 
 
-def test_both_draw_the_same_random_numbers_of_python(trainer: MakeTrainer) -> None:
+def test_both_draw_the_same_random_numbers_of_python_and_of_numpy(trainer: MakeTrainer) -> None:
     assert fit(trainer, Drawing(), InStep(4), max_epochs=1).parted is None
 
 
