@@ -17,12 +17,13 @@ class Checkpoint(pl.callbacks.Checkpoint):
     It is saved after a batch; where that batch is followed by a validation, after the validation,
     because a training that is resumed between the two would leave the validation out.
 
-    Two moments are let pass, because Lightning does not go on from them as if nothing had happened:
+    Three moments are let pass, since Lightning does not go on from them as if nothing had happened:
 
     - the end of the training: what is resumed there is skipped, and with it the audit and all that
       is measured in ``on_train_end``;
     - the end of an epoch where ``max_steps`` is given: the first batch of the next epoch would be
-      taken for one more of the last, and the epoch after it begin too early.
+      taken for one more of the last, and the epoch after it begin too early;
+    - between batches whose gradients are accumulated: the gradients so far are not saved.
 
     When a training is resumed, TensorBoard is told to forget what was logged after the checkpoint.
 
@@ -81,7 +82,10 @@ class Checkpoint(pl.callbacks.Checkpoint):
 def _lost_on(trainer: pl.Trainer) -> bool:
     """Whether this is a moment from which Lightning would go on otherwise."""
     over = trainer.global_step >= trainer.estimated_stepping_batches
-    return over or (trainer.max_steps >= 0 and trainer.is_last_batch)
+    if trainer.is_last_batch:
+        return over or trainer.max_steps >= 0
+    between = (trainer.fit_loop.batch_idx + 1) % trainer.accumulate_grad_batches != 0
+    return over or between
 
 
 def _validates_next(trainer: pl.Trainer) -> bool:

@@ -14,15 +14,15 @@ from experiments.trial import Outcome
 
 
 def config(path: Path, **trainer: Any) -> Path:
-    """Epochs of two batches; something is measured before the first step and after the last."""
+    """Epochs of four batches; something is measured before the first step and after the last."""
     watch = configs.item("experiments.training.gradient_noise.GradientNoise", sizes=[50], draws=2)
     made = configs.fit(
         network=configs.item("lightning_modules.networks.MLP", hidden=[4], dropout=0.2),
         optimizer=configs.optimizer("Adam", "manual", lr=0.01),
-        data=configs.item("lightning_modules.data.NoisyDigits", samples=100, batch_size=50),
+        data=configs.item("lightning_modules.data.NoisyDigits", samples=100, batch_size=25),
         backprop="manual",
         seed=0,
-        epochs=3,
+        epochs=2,
         evaluate_every=2,
         trainer=trainer,
         callbacks=[watch],
@@ -37,7 +37,9 @@ def said(outcome: Outcome) -> str:
     return repr((sorted(curves.items()), outcome.metrics, outcome.all_by_hand, weights))
 
 
-@pytest.mark.parametrize("trainer", [{}, {"max_epochs": -1, "max_steps": 5}])
+@pytest.mark.parametrize(
+    "trainer", [{"accumulate_grad_batches": 2}, {"max_epochs": -1, "max_steps": 5}]
+)
 def test_every_checkpoint_leads_to_the_same_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainer: dict[str, int]
 ) -> None:
