@@ -72,9 +72,9 @@ def test_measures() -> None:
     assert step_shrinkage(trained) == 0.25
 
 
-def test_every_grid_is_two_decades_of_ones_and_threes() -> None:
+def test_every_grid_is_a_decade_and_a_half_of_ones_and_threes() -> None:
     for arm in ARMS:
-        assert len(arm.rates) >= 5 and all(f"{rate:e}"[0] in "13" for rate in arm.rates)
+        assert len(arm.rates) >= 6 and all(f"{rate:e}"[0] in "13" for rate in arm.rates)
         ratios = np.diff(np.log10(arm.rates))
         assert ratios.min() > 0.45 and ratios.max() < 0.55
 

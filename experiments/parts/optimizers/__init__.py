@@ -26,26 +26,24 @@ ADAM: Mapping[str, Any] = {"betas": [0.9, 0.999], "eps": 1e-8, "weight_decay": 0
 
 # Every argument that matters is written down: LightningCLI fills in what is left out from the
 # classifier's default optimizer where the names agree, not from the optimizer that is chosen.
-# Two decades of rates, from far too slow to far too fast for each; a grid whose last rate is best
-# is widened.
 ARMS = (
-    Arm("SGD", "SGD", (0.03, 0.1, 0.3, 1.0, 3.0)),
-    Arm("Momentum", "SGD", (0.01, 0.03, 0.1, 0.3, 1.0), {"momentum": 0.9}),
+    Arm("SGD", "SGD", (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
+    Arm("Momentum", "SGD", (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), {"momentum": 0.9}),
     Arm(
         "Nesterov",
         "SGD",
-        (0.01, 0.03, 0.1, 0.3, 1.0),
+        (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
         {"momentum": 0.9, "nesterov": True},
     ),
-    Arm("AdaGrad", "Adagrad", (0.01, 0.03, 0.1, 0.3, 1.0), {"eps": 1e-10}),
+    Arm("AdaGrad", "Adagrad", (0.003, 0.01, 0.03, 0.1, 0.3, 1.0), {"eps": 1e-10}),
     Arm(
         "RMSprop",
         "RMSprop",
-        (0.001, 0.003, 0.01, 0.03, 0.1),
+        (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1),
         {"alpha": 0.99, "eps": 1e-8},
     ),
-    Arm("Adam", "Adam", (0.003, 0.01, 0.03, 0.1, 0.3), ADAM),
-    Arm("AdamW", "AdamW", (0.003, 0.01, 0.03, 0.1, 0.3), {**ADAM, "weight_decay": 0.01}),
+    Arm("Adam", "Adam", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3), ADAM),
+    Arm("AdamW", "AdamW", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3), {**ADAM, "weight_decay": 0.01}),
 )
 
 
