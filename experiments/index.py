@@ -43,10 +43,10 @@ def write(ended: Sequence[Ended], options: Options) -> Path:
     parts = [
         "<p class=kicker>manual_bp</p>",
         "<h1>The textbook, run: each claim with its number and its verdict</h1>",
-        f"<p>Of {len(verdicts)} predictions, stated with what would refute them before the runs, "
-        f"{held} hold, {refuted} do not reproduce and {len(verdicts) - held - refuted} are not "
-        "decided by these runs. Every training ran by hand and by autograd, unless a page says "
-        "otherwise.</p>",
+        f"<p>Of {len(verdicts)} predictions, each with what would refute it, {held} hold, "
+        f"{refuted} do not reproduce and {len(verdicts) - held - refuted} are not decided by these "
+        "runs. Every training ran by hand and by autograd, unless a page says otherwise; each page "
+        "tells how its thresholds were set.</p>",
         f"<div class=cards>{''.join(_card(one, options) for one in ended)}</div>",
         f"<h2>Made by</h2><pre>{escape(command)}</pre><p class=small>{escape(found)}</p>",
     ]

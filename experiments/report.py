@@ -107,7 +107,8 @@ def _set_up(study: Study) -> str:
         for title, entries in groups
         if entries
     )
-    return f"<h2>Set-up</h2><div class=scroll><table class=setup>{rows}</table></div>"
+    about = "".join(f"<p>{escape(paragraph)}</p>" for paragraph in study.about)
+    return f"<h2>Set-up</h2>{about}<div class=scroll><table class=setup>{rows}</table></div>"
 
 
 def _origin(study: Study, options: Options, place: Path) -> str:

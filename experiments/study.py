@@ -40,6 +40,7 @@ checkpoints of the others, and ends in the same table. Whatever a callback of a 
 accumulates must therefore be in its ``state_dict``, as tensors and plain data.
 """
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -291,3 +292,9 @@ class Study:
     arms: Mapping[str, str] = field(default_factory=dict)
     watched: bool = True
     needs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def about(self) -> list[str]:
+        """What is done and how its thresholds were set: the paragraphs below the question."""
+        text = inspect.getdoc(inspect.getmodule(self.plan)) or ""
+        return [" ".join(paragraph.split()) for paragraph in text.split("\n\n")[1:]]

@@ -5,6 +5,7 @@ import re
 import signal
 import time
 from collections.abc import Callable
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,9 @@ def test_the_report_needs_nothing_beside_itself(study: str, fast: Run) -> None:
     assert "#010203" not in text  # the ink has become the page's
     for prediction in catalog.load(study).predictions:
         assert prediction.claim.replace("'", "&#x27;") in text
+    source = (catalog.FOLDER / f"{study}.py").read_text(encoding="utf-8")
+    about = " ".join(source.split("\n\n")[1].split())  # below the question, what is done
+    assert f"<p>{escape(about[:100])}" in text
 
 
 def test_a_report_is_written_again_from_the_results(fast: Run, start: Begin) -> None:
