@@ -84,10 +84,6 @@ def second_order(results: Sequence[Result]) -> str:
     )
 
 
-def _tenth(count: int) -> int:
-    return max(1, count // 10)
-
-
 def basin(results: Sequence[Result], within: float = 1.2) -> tuple[float, bool]:
     """How many decades of learning rates cost at most ``within`` times the least mean cost.
 
@@ -115,3 +111,7 @@ def basin(results: Sequence[Result], within: float = 1.2) -> tuple[float, bool]:
             edge += share * (rates[at + way] - rates[at])
         edges.append(edge)
     return float(edges[1] - edges[0]), closed
+
+
+def _tenth(count: int) -> int:
+    return max(1, count // 10)
